@@ -1,0 +1,95 @@
+package oci
+
+import (
+	"context"
+	"io"
+)
+
+// A Source gives the content of one repository, archive or layout.
+// Implementations are safe for concurrent use.
+type Source interface {
+	// Resolve returns the manifest that a tag or digest names, and its bytes:
+	// whole, verified, at most [MaxManifestSize]. It returns an error matching
+	// [ErrNotFound] if there is none.
+	Resolve(ctx context.Context, ref string) (Descriptor, []byte, error)
+
+	// Head is Resolve without the bytes: digest, size, media type. A place
+	// that keeps no manifest answers from what it kept of Commit's from.
+	Head(ctx context.Context, ref string) (Descriptor, error)
+
+	// Fetch opens blob d. The reader fails with [ErrDigestMismatch], before it
+	// gives the last bytes, if the bytes are not d's. ctx rules the reads too.
+	Fetch(ctx context.Context, d Descriptor) (io.ReadCloser, error)
+}
+
+// A Target is a place opened for a run. It owns what its images share: an
+// index.json, a catalog, blobs.
+type Target interface {
+	Traits() Traits
+	// Image opens the destination of one image. Many may be open at once.
+	Image(ctx context.Context, name Ref) (Destination, error)
+	// Finish makes what was committed visible together, where the place is
+	// one file (an archive); else it does nothing.
+	Finish(ctx context.Context) error
+	// Close releases. Without Finish an archive is discarded.
+	Close() error
+}
+
+// Traits say what the pipeline must deliver.
+type Traits struct {
+	Many    bool // more than one image
+	Index   bool // indexes and artifacts; else one platform is chosen
+	Raw     bool // layers as plain tar, Desc.Digest is the diffID (dir, docker-save, daemon, bundle, mounts)
+	Ordered bool // layers one at a time, lowest first (bundle)
+}
+
+// A Destination takes one image, children before parents. What isn't committed
+// is discarded by Close. Implementations are safe for concurrent use.
+type Destination interface {
+	Source // of the image that this name has now; skip asks Head("")
+
+	// Has reports whether blob d is there already.
+	Has(ctx context.Context, d Descriptor) (bool, error)
+	// PutBlob stores b and returns its descriptor with digest and size. It
+	// calls b.Open once for each attempt.
+	PutBlob(ctx context.Context, b Blob) (Descriptor, error)
+	// PutManifest takes raw byte for byte. A place may hold the root's bytes
+	// back until Commit, so that it is sent once, under its name.
+	PutManifest(ctx context.Context, raw []byte, mt MediaType) (Descriptor, error)
+	// Commit makes root durable, then visible under the name. from is the
+	// source's manifest, kept where the place can keep it; from.Platform is
+	// set if root is one platform of an index.
+	Commit(ctx context.Context, root, from Descriptor) error
+	// Verify compares what is there with what was put: the place's own short
+	// check, or with full every byte.
+	Verify(ctx context.Context, root Descriptor, full bool) error
+	// Close discards what was not committed. After Commit it only releases.
+	Close() error
+}
+
+// A Blob is content to be stored, perhaps not yet made.
+type Blob struct {
+	Desc   Descriptor // Digest "" and Size -1 if they are known only at the end
+	DiffID Digest     // of a layer, if known
+	Layer  int        // 0 is the lowest; -1 is no layer
+	// Open starts a pass over the content. It is called once for each
+	// attempt, so it must give the same bytes every time.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// A Mounter is a [Destination] that can take a blob from another repository of
+// its registry.
+type Mounter interface {
+	// Mount takes d over from fromRepo. false and no error means that the
+	// registry would not; the blob is to be put.
+	Mount(ctx context.Context, d Descriptor, fromRepo string) (bool, error)
+	// Sibling reads from another repository of the same registry: where a
+	// mount is refused, the bytes come from there and not from the source again.
+	Sibling(repo string) Source
+}
+
+// A Shelf is a [Target] whose blobs are stored once for all of its images (a
+// layout, a folder): what one image put, another has.
+type Shelf interface {
+	SharedBlobs() bool
+}
