@@ -1,0 +1,125 @@
+package transport
+
+import (
+	"context"
+	"net/netip"
+	"net/url"
+	"sync"
+)
+
+// A host is what is known of one scheme, host and port.
+type host struct {
+	url    *url.URL // scheme and host only
+	limits *hostLimits
+	// asking is held by the one who finds out how the host wants logins.
+	asking chan struct{}
+
+	mu        sync.Mutex
+	offer     *challenge // of the last 401
+	asked     bool       // whether /v2/ was asked, or a 401 came
+	open      bool       // a repository was read without a token
+	onNet     bool       // a connection went to a public address, once is enough
+	exhausted int        // requests in a row that failed after every attempt
+}
+
+// giveUp is after how many requests in a row that failed for good a host gets
+// one attempt a request, until one succeeds.
+const giveUp = 5
+
+func (t *Transport) host(u *url.URL) *host {
+	key := u.Scheme + "://" + hostPort(u)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.hosts[key]
+	if h == nil {
+		h = &host{url: &url.URL{Scheme: u.Scheme, Host: u.Host}, limits: t.limits.at(u), asking: make(chan struct{}, 1)}
+		t.hosts[key] = h
+	}
+	return h
+}
+
+func (h *host) challenge() (c *challenge, asked bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.offer, h.asked
+}
+
+func (h *host) challenged(c *challenge) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = true
+	if c != nil {
+		h.offer = c
+	}
+}
+
+func (h *host) readable() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = true
+}
+
+func (h *host) isReadable() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.open
+}
+
+// connected notes the address of a connection.
+func (h *host) connected(a netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.onNet = h.onNet || public(a)
+}
+
+func (h *host) public() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.onNet
+}
+
+// ended notes how a request ended, after every attempt.
+func (h *host) ended(fault bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if fault {
+		h.exhausted++
+	} else {
+		h.exhausted = 0
+	}
+}
+
+func (h *host) down() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.exhausted >= giveUp
+}
+
+// discover asks /v2/ how h wants logins, unless that is known. One asks, the
+// others wait.
+func (t *Transport) discover(ctx context.Context, h *host) error {
+	select {
+	case h.asking <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-h.asking }()
+	if _, asked := h.challenge(); asked {
+		return nil
+	}
+	req, err := newGet(ctx, h.url.JoinPath("/v2/"))
+	if err != nil {
+		return err
+	}
+	resp, err := t.plain(req, Other, open)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	var c *challenge
+	if resp.StatusCode == 401 {
+		c = chooseChallenge(resp.Header)
+	}
+	h.challenged(c)
+	return nil
+}
