@@ -1,0 +1,16 @@
+// Package all is the table of the places where images live.
+package all
+
+import (
+	"github.com/quaymaster/quaymaster/backend"
+	"github.com/quaymaster/quaymaster/backend/dir"
+	"github.com/quaymaster/quaymaster/backend/ocidir"
+	"github.com/quaymaster/quaymaster/backend/registry"
+)
+
+// Table has one line for each backend.
+var Table = backend.Table{
+	registry.Kind,
+	ocidir.Kind,
+	dir.Kind,
+}

@@ -1,0 +1,123 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// A Kind is one way to name a place where images live.
+type Kind struct {
+	Scheme  string   // "registry"
+	Aliases []string // further schemes that mean the same
+	Help    string   // one line: what it is and how the URI goes
+	// Options are the names of the URI's options and what each does. Any other
+	// name is an error.
+	Options map[string]string
+	// Source opens the place to be read from. nil: it can't be.
+	Source func(ctx context.Context, u URI, env Env) (Images, error)
+	// Target opens the place to be written to. nil: it can't be.
+	Target func(ctx context.Context, u URI, env Env) (oci.Target, error)
+}
+
+// Env is what places are opened with. It comes from the command line.
+type Env struct {
+	// HTTP carries credentials, limits and retries of this side. Never nil.
+	HTTP *http.Client
+	// PlainHTTP speaks http:// to registries.
+	PlainHTTP bool
+	// APIToken is an OAuth 2 access token for Quay's API; "" is anonymous.
+	APIToken string
+	// QuayHost is the Quay that quay:// means; "" is quay.io.
+	QuayHost string
+	// Parallel bounds the requests that a listing makes at once. 0 means 4.
+	Parallel int
+	// Visibility is what repositories that are created in Quay are set to:
+	// "public", "private", or "" to leave Quay's default.
+	Visibility string
+	// CacheDir keeps listings between runs; "" keeps none.
+	CacheDir string
+	// Log takes details. nil discards them.
+	Log *slog.Logger
+	// Warn takes one line that the user should see. nil discards it.
+	Warn func(string)
+	// Open opens the repository of ref; discoveries have their images read by it.
+	Open func(ctx context.Context, ref oci.Ref) (oci.Source, error)
+}
+
+// Warnf tells the user one line.
+func (e Env) Warnf(format string, args ...any) {
+	if e.Warn != nil {
+		e.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// Logger gives Log, or one that discards.
+func (e Env) Logger() *slog.Logger {
+	if e.Log != nil {
+		return e.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// Images are what a source URI stands for: one image, or any number.
+type Images interface {
+	oci.Discoverer
+	io.Closer
+	// Bulk reports whether the URI stands for any number of images, however
+	// many it is now. It decides whether JSON is an array and how destinations
+	// are named.
+	Bulk() bool
+	// Source opens the place that holds item. Its Resolve takes item's digest,
+	// or its tag, and names within the place.
+	Source(ctx context.Context, item oci.Item) (oci.Source, error)
+}
+
+// A Table is a list of kinds that URIs are looked up in.
+type Table []Kind
+
+// Find gives the kind of scheme. The error matches [oci.ErrUsage] and lists
+// the schemes that role ("source" or "destination") can have.
+func (t Table) Find(scheme, role string) (Kind, error) {
+	var names []string
+	for _, k := range t {
+		can := role == "source" && k.Source != nil || role == "destination" && k.Target != nil
+		if k.Scheme == scheme || slices.Contains(k.Aliases, scheme) {
+			if !can {
+				return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s", scheme, role))
+			}
+			return k, nil
+		}
+		if can {
+			names = append(names, k.Scheme+"://")
+		}
+	}
+	return Kind{}, oci.Usage(fmt.Sprintf("unknown %s scheme %s://; use one of %s%s", role, scheme, strings.Join(names, ", "), meant[scheme]))
+}
+
+// meant is what users of other tools may mean by a scheme that isn't there.
+var meant = map[string]string{
+	"oci":    " (an OCI image layout is ocidir://)",
+	"docker": " (a registry is registry://)",
+	"https":  " (a registry is registry://)",
+	"http":   " (a registry is registry://, with --plain-http)",
+}
+
+// CheckOptions returns an error matching [oci.ErrUsage] if u has an option that
+// k doesn't know.
+func (k Kind) CheckOptions(u URI) error {
+	for _, name := range u.OptionNames() {
+		if _, ok := k.Options[name]; !ok {
+			return oci.Usage(fmt.Sprintf("%s: unknown option %q of %s://; it has %s",
+				u, name, k.Scheme, strings.Join(slices.Sorted(maps.Keys(k.Options)), ", ")))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+package registry
+
+import "time"
+
+func init() { backoff = func(int) time.Duration { return time.Millisecond } }
