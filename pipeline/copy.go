@@ -1,0 +1,254 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quaymaster/quaymaster/filter"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// Copy brings img to its destination and says what it did, also where it
+// returns an error. The error is an [*oci.Error] that names the image, and
+// below it the step and the cause. It matches [oci.ErrMoved] or [oci.ErrGone]
+// where the tag isn't what was listed, [oci.ErrUsage] where the place takes no
+// such image, and [oci.ErrNotFound] for an image, a part of it or a platform that
+// isn't there.
+//
+// Nothing is visible under the image's name before everything below it is
+// there. A ctx that ends leaves the status at [oci.StatusInterrupted].
+func Copy(ctx context.Context, img Image, opt Options) (oci.ImageReport, error) {
+	start := time.Now()
+	c := &copier{Image: img, opt: opt, mover: opt.Mover, filters: filterIDs(opt.Filters), report: Unbegun(img.Item, img.To)}
+	if c.mover == nil {
+		c.mover = direct{dest: img.Dest, dry: opt.DryRun}
+	}
+	err := c.run(ctx)
+	c.report.Seconds = time.Since(start).Seconds()
+	if err == nil {
+		return c.report, nil
+	}
+	c.report.Status, c.report.Step, c.report.Error = oci.StatusFailed, "copy", err.Error()
+	if e, ok := errors.AsType[*oci.Error](err); ok {
+		c.report.Step = e.Op
+	}
+	if ctx.Err() != nil {
+		c.report.Status = oci.StatusInterrupted
+	}
+	return c.report, &oci.Error{Op: "copy", Ref: c.report.Reference, Err: err}
+}
+
+// Unbegun is the report of an image that nothing was done for yet.
+func Unbegun(item oci.Item, to oci.Ref) oci.ImageReport {
+	r := oci.ImageReport{Reference: label(item), Digest: item.Desc.Digest, Status: oci.StatusInterrupted}
+	r.Destination = to.Tagged()
+	return r
+}
+
+// label gives what an image is called in reports: its reference, with a digest
+// only where it has no tag; in a layout that may be a bare tag or digest.
+func label(item oci.Item) string {
+	r := item.Ref
+	if r.Tag == "" && r.Digest == "" {
+		r.Digest = item.Desc.Digest
+	}
+	return r.Tagged()
+}
+
+// A copier is one run of [Copy].
+type copier struct {
+	Image
+	opt     Options
+	mover   Mover
+	filters string // that change something: [filterIDs]
+
+	config    oci.Digest // that was read to be understood, before anything was moved
+	configRaw []byte
+
+	mu     sync.Mutex // held for report's counters
+	report oci.ImageReport
+}
+
+// A node is a manifest or index as it was read.
+type node struct {
+	oci.Descriptor // of raw; MediaType is the one that holds
+	raw            []byte
+	m              *oci.Manifest
+}
+
+// parse reads raw, which d describes, as a node.
+func parse(d oci.Descriptor, raw []byte) (node, error) {
+	m, err := oci.ParseManifest(d.MediaType, raw)
+	if err != nil {
+		return node{}, err
+	}
+	d.MediaType = m.MediaType
+	return node{d, raw, m}, nil
+}
+
+func (c *copier) run(ctx context.Context) error {
+	there, err := c.there(ctx)
+	if err != nil {
+		return err
+	}
+	if there != nil {
+		if same, err := c.sameAsListed(ctx, *there); same || err != nil {
+			return c.skip(ctx, *there, err)
+		}
+	}
+	pin := c.Item.Desc.Digest
+	for {
+		root, err := c.resolve(ctx, pin)
+		if err != nil {
+			return err
+		}
+		err = c.copyRoot(ctx, root, there)
+		if pin == "" || !errors.Is(err, oci.ErrNotFound) || ctx.Err() != nil {
+			return err
+		}
+		// A tag that moves while its image is copied takes parts of it away.
+		if follow, why := c.relook(ctx, pin); why != nil {
+			return why
+		} else if !follow {
+			return err
+		}
+		pin = ""
+	}
+}
+
+// copyRoot copies what root stands for. there is what the name has now, nil if
+// nothing.
+func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor) error {
+	c.report.Digest = root.Digest
+	p, err := c.plan(ctx, root)
+	if err != nil {
+		return oci.Wrap(err, "choose platform", c.report.Reference, oci.Descriptor{})
+	}
+	c.report.Platforms, c.report.LeftOut, c.report.Layers = p.platforms, p.leftOut, 0
+	c.wrote(p.root.Digest)
+	if there != nil && c.isAt(*there, p) && !c.opt.Filters.Looks {
+		return c.skip(ctx, *there, nil)
+	}
+	if p.root.m == nil {
+		if p.root, err = c.child(ctx, p.root.Descriptor); err != nil {
+			return err
+		}
+	}
+	if there != nil && c.foreseen(ctx, p.root, *there) {
+		c.wrote(there.Digest)
+		return c.skip(ctx, *there, nil)
+	}
+	if len(p.leftOut) > 0 && len(c.opt.Platforms) == 0 {
+		c.opt.warnf("the destination takes one platform: took %s and left out %s; --platform chooses",
+			strings.Join(p.platforms, ", "), strings.Join(p.leftOut, ", "))
+	}
+	return c.deliver(ctx, p, there)
+}
+
+// wrote notes the digest that the destination's name is to have.
+func (c *copier) wrote(d oci.Digest) {
+	if c.report.Written = ""; d != c.report.Digest && !c.Traits.Raw {
+		c.report.Written = d
+	}
+}
+
+// deliver brings the root and everything below it, and its name last.
+func (c *copier) deliver(ctx context.Context, p plan, there *oci.Descriptor) error {
+	// To know a result before it is sent may take a second pass. A folder is
+	// written to instead.
+	_, registry := c.Dest.(oci.Mounter)
+	t := &tree{copier: c, visits: map[oci.Digest]*visit{}, outcomes: map[oci.Digest]filter.Outcome{}, compare: there != nil && registry}
+	root, err := t.below(ctx, p.root, 0, false)
+	if err != nil {
+		return err
+	}
+	if !t.unknown.Load() {
+		c.wrote(root.Digest)
+	}
+	switch {
+	case c.opt.DryRun:
+		c.report.Status = oci.StatusPlanned
+		return nil
+	case there != nil && c.isThere(*there, root, p):
+		err = c.skip(ctx, *there, nil)
+	default:
+		err = c.commit(ctx, root, p.from)
+	}
+	if err != nil {
+		return err
+	}
+	return t.observe(ctx, p.root)
+}
+
+// commit puts root under its name.
+func (c *copier) commit(ctx context.Context, root node, from oci.Descriptor) error {
+	if err := c.putManifest(ctx, root); err != nil {
+		return err
+	}
+	if c.filters != "" {
+		from.Annotations = map[string]string{oci.AnnotationFilters: c.filters}
+	}
+	if err := c.Dest.Commit(ctx, root.Descriptor, from); err != nil {
+		return oci.Wrap(err, "commit", c.report.Destination, root.Descriptor)
+	}
+	if err := c.verify(ctx, root.Descriptor); err != nil {
+		return err
+	}
+	c.report.Status = oci.StatusCopied
+	return nil
+}
+
+func (c *copier) putManifest(ctx context.Context, n node) error {
+	if c.opt.DryRun {
+		return nil
+	}
+	_, err := c.Dest.PutManifest(ctx, n.raw, n.MediaType)
+	return oci.Wrap(err, "put manifest", c.report.Destination, n.Descriptor)
+}
+
+func (c *copier) verify(ctx context.Context, root oci.Descriptor) error {
+	if c.opt.Verify == VerifyNone {
+		return nil
+	}
+	if err := c.Dest.Verify(ctx, root, c.opt.Verify == VerifyFull); err != nil {
+		return oci.Wrap(err, "verify", c.report.Destination, root)
+	}
+	c.report.Verified = true
+	return nil
+}
+
+// move brings one blob and counts it.
+func (c *copier) move(ctx context.Context, p Piece) error {
+	d, way, err := c.mover.Move(ctx, p)
+	if err != nil {
+		return oci.Wrap(err, "copy blob", c.report.Reference, p.Blob.Desc)
+	}
+	if d.Digest != p.Blob.Desc.Digest {
+		return &oci.Error{Op: "put blob", Ref: c.report.Destination, Desc: p.Blob.Desc, Err: oci.ErrDigestMismatch}
+	}
+	c.tally(way, p.Size)
+	return nil
+}
+
+// tally counts a blob, of size bytes at the source, that came by way.
+func (c *copier) tally(way Way, size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size = max(size, 0)
+	switch way {
+	case Fetched:
+		c.report.BlobsMoved++
+		c.report.BytesMoved += size
+		return
+	case Mounted:
+		c.report.BlobsMounted++
+	case Relayed:
+		c.report.BlobsRelayed++
+	case Present:
+		c.report.BlobsPresent++
+	}
+	c.report.BytesShared += size
+}

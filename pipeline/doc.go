@@ -1,0 +1,19 @@
+// Package pipeline takes one image from its source to its destination.
+//
+// [Copy] goes: is it there already (skip.go), which manifest does the listing
+// mean (resolve.go), which of its platforms are wanted (choose.go, on the pure
+// functions of platform.go), children before parents (tree.go), blobs through a
+// [Mover] (mover.go), the root under its name last, verified. Places that want
+// plain tar layers get them from raw.go. Without a choice of platforms every
+// manifest passes byte for byte.
+//
+// With filters, each layer of an image is a [Making] (making.go) that the Mover
+// sees to (filtered.go), then config, manifest and indexes are edited to say what
+// was made, in place and nothing else (edit.go). Where all of that is known
+// before, the image may turn out to be there (foresee.go).
+//
+// [Inspect] reads an image's metadata and no layer.
+//
+// It knows nothing of other images: what a run shares, slots and blobs, is in
+// the Mover that its caller gives (package bulk).
+package pipeline

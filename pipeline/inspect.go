@@ -1,0 +1,243 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// Info is what an image says of itself. Its JSON is occystrap's, with digest
+// and platforms behind it. Write it without HTML escapes: created_by is full of
+// ampersands.
+type Info struct {
+	Image string `json:"image"` // repository path without host
+	Tag   string `json:"tag"`   // "" where the name has none
+	*ManifestInfo
+	*ConfigInfo                // nil for what is no image
+	Digest      oci.Digest     `json:"digest"`              // of what the name means: an index's, where it is one
+	Platforms   []PlatformInfo `json:"platforms,omitempty"` // of an index
+	Ref         oci.Ref        `json:"-"`                   // the name in full
+}
+
+// ManifestInfo is of the image's manifest; of an index it is one child's.
+type ManifestInfo struct {
+	SchemaVersion int            `json:"schema_version"`
+	MediaType     *oci.MediaType `json:"media_type"` // nil where the manifest doesn't say
+	ConfigDigest  oci.Digest     `json:"config_digest"`
+	ConfigSize    int64          `json:"config_size"` // bytes
+	LayerCount    int            `json:"layer_count"`
+	LayerBytes    int64          `json:"total_compressed_size"` // bytes
+	Layers        []LayerInfo    `json:"layers"`
+}
+
+// LayerInfo is of one layer, 0 being the lowest.
+type LayerInfo struct {
+	Index       int           `json:"index"`
+	Digest      oci.Digest    `json:"digest"`
+	Size        int64         `json:"size"` // bytes as stored
+	MediaType   oci.MediaType `json:"media_type"`
+	Compression string        `json:"compression"` // by the media type: gzip, zstd, none, unknown
+	DiffID      oci.Digest    `json:"diff_id,omitempty"`
+	CreatedBy   *string       `json:"created_by,omitempty"` // nil where the history has no entry
+}
+
+// ConfigInfo is of the image's config.
+type ConfigInfo struct {
+	Architecture    string            `json:"architecture"`
+	OS              string            `json:"os"`
+	Variant         string            `json:"variant"`
+	Created         string            `json:"created"` // as it stands there
+	DiffIDs         []oci.Digest      `json:"diff_ids"`
+	HistoryCount    int               `json:"history_count"`
+	EmptyLayerCount int               `json:"empty_layer_count"`
+	Labels          map[string]string `json:"labels"`
+	Env             []string          `json:"env"`
+	Entrypoint      []string          `json:"entrypoint"` // nil is null: not set
+	Cmd             []string          `json:"cmd"`        // likewise
+	WorkingDir      string            `json:"working_dir"`
+	ExposedPorts    []string          `json:"exposed_ports"` // sorted
+	Volumes         []string          `json:"volumes"`       // sorted
+}
+
+// PlatformInfo is one image of an index.
+type PlatformInfo struct {
+	OS           string     `json:"os"`
+	Architecture string     `json:"architecture"`
+	Variant      string     `json:"variant"`
+	Digest       oci.Digest `json:"digest"`
+	Size         int64      `json:"size"` // of the manifest, in bytes
+}
+
+// Inspect reads item's manifest and config, two requests, or three for an index;
+// of that the image for the first of platforms, or for linux/amd64, or else the
+// first it has. Errors are those of [Copy].
+func Inspect(ctx context.Context, src oci.Source, item oci.Item, platforms []oci.Platform) (Info, error) {
+	info := Info{Image: item.Ref.Repository, Tag: item.Ref.Tag, Ref: item.Ref}
+	c := &copier{Image: Image{Item: item, Source: src}}
+	c.report.Reference = label(item)
+	if err := c.inspect(ctx, &info, platforms); err != nil {
+		return info, &oci.Error{Op: "inspect", Ref: c.report.Reference, Err: err}
+	}
+	return info, nil
+}
+
+func (c *copier) inspect(ctx context.Context, info *Info, platforms []oci.Platform) error {
+	n, err := c.resolve(ctx, c.Item.Desc.Digest)
+	if err != nil {
+		return err
+	}
+	info.Digest = n.Digest
+	for depth := 0; n.m.IsIndex(); depth++ {
+		if depth == 0 {
+			info.Platforms = platformInfo(n.m.Manifests)
+		}
+		d, err := representative(n.m.Manifests, platforms, depth)
+		if err != nil {
+			return err
+		}
+		if n, err = c.child(ctx, d); err != nil {
+			return err
+		}
+	}
+	info.ManifestInfo = manifestInfo(n)
+	if !isImageConfig(n.m.Config.MediaType) {
+		return nil
+	}
+	var cfg config
+	if err := c.readConfig(ctx, *n.m.Config, &cfg); err != nil {
+		return oci.Wrap(err, "read config", c.report.Reference, oci.Descriptor{})
+	}
+	info.ConfigInfo = cfg.info()
+	cfg.describe(info.Layers)
+	return nil
+}
+
+// representative gives the entry whose metadata stands for the index.
+func representative(entries []oci.Descriptor, platforms []oci.Platform, depth int) (oci.Descriptor, error) {
+	want := linuxAMD64
+	if len(platforms) > 0 {
+		want = platforms[0]
+	}
+	d, err := pick(entries, want)
+	first := slices.IndexFunc(entries, func(d oci.Descriptor) bool { return !isAttestation(d) })
+	if err != nil && len(platforms) == 0 && first >= 0 {
+		d, err = entries[first], nil
+	}
+	if err == nil && depth == maxDepth {
+		err = fmt.Errorf("%w: indexes nested deeper than %d", oci.ErrInvalid, maxDepth)
+	}
+	return d, err
+}
+
+func platformInfo(entries []oci.Descriptor) []PlatformInfo {
+	var out []PlatformInfo
+	for _, d := range entries {
+		if isAttestation(d) {
+			continue
+		}
+		p := PlatformInfo{Digest: d.Digest, Size: d.Size}
+		if d.Platform != nil {
+			p.OS, p.Architecture, p.Variant = d.Platform.OS, d.Platform.Architecture, d.Platform.Variant
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func manifestInfo(n node) *ManifestInfo {
+	m := &ManifestInfo{
+		SchemaVersion: n.m.SchemaVersion, ConfigDigest: n.m.Config.Digest, ConfigSize: n.m.Config.Size,
+		LayerCount: len(n.m.Layers), LayerBytes: n.m.Bytes(), Layers: make([]LayerInfo, 0, len(n.m.Layers)),
+	}
+	var said struct{ MediaType *oci.MediaType }
+	if json.Unmarshal(n.raw, &said) == nil { // it was parsed before
+		m.MediaType = said.MediaType
+	}
+	for i, d := range n.m.Layers {
+		m.Layers = append(m.Layers, LayerInfo{Index: i, Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Compression: compression(d.MediaType)})
+	}
+	return m
+}
+
+// compression says what mt promises of a layer.
+func compression(mt oci.MediaType) string {
+	switch {
+	case strings.HasSuffix(mt, "gzip"):
+		return "gzip"
+	case strings.HasSuffix(mt, "zstd"):
+		return "zstd"
+	case strings.HasSuffix(mt, ".tar"):
+		return "none"
+	}
+	return "unknown"
+}
+
+// A config is an image's, as far as Info tells of it.
+type config struct {
+	Architecture string   `json:"architecture"`
+	OS           string   `json:"os"`
+	Variant      string   `json:"variant"`
+	Created      string   `json:"created"`
+	History      []change `json:"history"`
+	RootFS       struct {
+		DiffIDs []oci.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+	Config ocispec.ImageConfig `json:"config"`
+}
+
+// A change is one entry of the history.
+type change struct {
+	CreatedBy  string `json:"created_by"`
+	EmptyLayer bool   `json:"empty_layer"`
+}
+
+func (c *config) info() *ConfigInfo {
+	i := &ConfigInfo{
+		Architecture: c.Architecture, OS: c.OS, Variant: c.Variant, Created: c.Created,
+		DiffIDs: orEmpty(c.RootFS.DiffIDs), HistoryCount: len(c.History),
+		Labels: c.Config.Labels, Env: orEmpty(c.Config.Env), Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd,
+		WorkingDir:   c.Config.WorkingDir,
+		ExposedPorts: orEmpty(slices.Sorted(maps.Keys(c.Config.ExposedPorts))),
+		Volumes:      orEmpty(slices.Sorted(maps.Keys(c.Config.Volumes))),
+	}
+	if i.Labels == nil {
+		i.Labels = map[string]string{}
+	}
+	for _, h := range c.History {
+		if h.EmptyLayer {
+			i.EmptyLayerCount++
+		}
+	}
+	return i
+}
+
+// describe adds what the config says of the layers: the i-th belongs to the
+// i-th change that isn't empty.
+func (c *config) describe(layers []LayerInfo) {
+	for i := range min(len(layers), len(c.RootFS.DiffIDs)) {
+		layers[i].DiffID = c.RootFS.DiffIDs[i]
+	}
+	i := 0
+	for _, h := range c.History {
+		if h.EmptyLayer || i == len(layers) {
+			continue
+		}
+		layers[i].CreatedBy = &h.CreatedBy
+		i++
+	}
+}
+
+// orEmpty gives s, and [] in place of null.
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,92 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// there gives what the destination's name has now, nil if nothing.
+func (c *copier) there(ctx context.Context) (*oci.Descriptor, error) {
+	d, err := c.Dest.Head(ctx, "")
+	if errors.Is(err, oci.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, oci.Wrap(err, "look up", c.report.Destination, oci.Descriptor{})
+	}
+	return &d, nil
+}
+
+// sameAsListed reports whether there is what the source's name has, where its
+// digest alone can tell: nothing is to be chosen of it, or nothing was. It costs
+// no request if the listing gave the digest, else a HEAD.
+func (c *copier) sameAsListed(ctx context.Context, there oci.Descriptor) (bool, error) {
+	if c.opt.Filters.Looks || c.filters != "" && !c.Traits.Raw || there.Annotations[oci.AnnotationFilters] != c.filters {
+		return false, nil
+	}
+	whole := len(c.opt.Platforms) == 0 && c.Traits.Index
+	listed := c.Item.Desc.Digest
+	switch {
+	case listed == "" && whole:
+		d, err := c.Source.Head(ctx, c.Item.Ref.Reference())
+		if err != nil {
+			return false, oci.Wrap(err, "look up", c.report.Reference, oci.Descriptor{})
+		}
+		c.report.Digest = d.Digest
+		return d.Digest == there.Digest, nil
+	case listed == "":
+		return false, nil
+	}
+	chosen := !whole && (there.Platform != nil && !c.wants(*there.Platform) || oci.IsIndexType(there.MediaType) && c.Traits.Index)
+	return there.Digest == listed && !chosen, nil
+}
+
+// wants reports whether a place without indexes would take p of one now. What
+// it took under that name is what [pick] gives again, since the exact name goes
+// first.
+func (c *copier) wants(p oci.Platform) bool {
+	want := linuxAMD64
+	switch {
+	case c.Traits.Index:
+		return false
+	case len(c.opt.Platforms) > 0:
+		want = c.opt.Platforms[0] // such a place takes no more
+	}
+	return PlatformName(&p) == PlatformName(&want)
+}
+
+// isAt reports whether there is what p would write, as far as that is known
+// before filters run. A place that keeps no manifest says which source it was
+// written from, and with which filters.
+func (c *copier) isAt(there oci.Descriptor, p plan) bool {
+	if there.Annotations[oci.AnnotationFilters] != c.filters || c.filters != "" && !c.Traits.Raw {
+		return false
+	}
+	if there.Digest == p.root.Digest {
+		return true
+	}
+	return c.Traits.Raw && there.Digest == p.from.Digest && there.Platform != nil && p.from.Platform != nil &&
+		PlatformName(there.Platform) == PlatformName(p.from.Platform)
+}
+
+// isThere reports whether there is root, which p came to.
+func (c *copier) isThere(there oci.Descriptor, root node, p plan) bool {
+	if c.Traits.Raw {
+		return c.isAt(there, p)
+	}
+	return there.Digest == root.Digest
+}
+
+// skip leaves the image as it is, and with [VerifyFull] reads it.
+func (c *copier) skip(ctx context.Context, there oci.Descriptor, err error) error {
+	if err != nil {
+		return err
+	}
+	c.report.Status = oci.StatusSkipped
+	if c.opt.Verify == VerifyFull && !c.opt.DryRun {
+		return c.verify(ctx, there)
+	}
+	return nil
+}
