@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// Exit statuses; docs/cli.md lists them for users.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitRefused     = 3
+	exitInterrupted = 130
+
+	exitTrouble = 2 // of diff, whose 1 means that something differs
+)
+
+// grace is how long an interrupted run may take to write its summary and
+// report before the process ends all the same.
+const grace = 4500 * time.Millisecond
+
+// Main runs the command line and returns the exit status. SIGINT and SIGTERM
+// end the run in order; a second one ends the process at once.
+func Main(ctx context.Context, args []string, in io.Reader, out, talk io.Writer) int {
+	// Garbage is half of what is resident, and collecting it sooner costs a
+	// copy next to nothing.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			stop() // the next signal has its default effect
+		}
+		select {
+		case <-done:
+		case <-time.After(grace):
+			os.Exit(exitInterrupted)
+		}
+	}()
+
+	a := &app{in: in, out: out, talk: talk, getenv: os.Getenv}
+	return a.main(ctx, args)
+}
+
+// main runs the command line and tells what ended it.
+func (a *app) main(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	status := exitStatus(ctx, err)
+	if msg := message(err); msg != "" && !(status == exitInterrupted && errors.Is(err, context.Canceled)) {
+		fmt.Fprintf(a.talk, "Error: %s\n", msg)
+	}
+	return status
+}
+
+func exitStatus(ctx context.Context, err error) int {
+	switch {
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case err == nil:
+		return exitDone
+	case errors.As(err, new(*troubleError)):
+		return exitTrouble
+	case errors.Is(err, oci.ErrUsage):
+		return exitUsage
+	case errors.Is(err, oci.ErrRefused):
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// errReported ends a run whose failures have been told already.
+var errReported = errors.New("reported")
+
+// message is what is printed of err: one line, without control bytes.
+func message(err error) string {
+	if err == nil || errors.Is(err, errReported) {
+		return ""
+	}
+	return oneLine(strings.ReplaceAll(err.Error(), "\n", "; "))
+}
+
+// oneLine makes text from elsewhere fit for a terminal: control bytes become
+// visible escapes.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quaymaster/quaymaster/bulk"
+	"github.com/quaymaster/quaymaster/oci"
+	"github.com/quaymaster/quaymaster/pipeline"
+)
+
+// processFlags are those of process alone.
+type processFlags struct {
+	dryRun, failFast, followMoved, stripNamespace bool
+	template, layerCache                          string
+	filters                                       []string
+}
+
+func (a *app) processCmd() *cobra.Command {
+	var f processFlags
+	cmd := &cobra.Command{
+		Use:   "process SOURCE DESTINATION",
+		Short: "Copy one image, or all that a source stands for",
+		Long: `Process copies the images of SOURCE to DESTINATION byte for byte: manifests,
+configs and layers keep their digests. What is there already isn't copied again,
+a layer that images share moves once, and what was written is verified. An image
+that fails doesn't stop the others. Run it again to do what is missing.
+
+With -f, filters change images on their way, in the order given; each layer goes
+through all of them in one pass, and one that they leave as it was keeps its blob.`,
+		Example: `  quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
+  quaymaster process 'quay://kolla/*:latest' registry://mirror.example.com/upstream
+  quaymaster process ocidir://kolla registry://inside.example.com
+  quaymaster process ocidir://kolla registry://inside.example.com -f normalize-timestamps -f 'exclude:pattern=**/*.pyc'`,
+		Args: args("SOURCE", "DESTINATION"),
+		RunE: run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			return a.process(ctx, args[0], args[1], f)
+		}),
+	}
+	p := cmd.Flags()
+	p.BoolVar(&f.dryRun, "dry-run", false, "print what would be done and how many bytes that is; write nothing")
+	p.BoolVar(&f.failFast, "fail-fast", false, "stop at the first image that fails")
+	p.BoolVar(&f.followMoved, "follow-moved", false, "take what a tag means now if it moved since it was listed")
+	p.BoolVar(&f.stripNamespace, "strip-namespace", false, "drop the first part of repository names at the destination registry")
+	p.StringVar(&f.template, "dest-template", "", "`NAME` of each image at the destination registry, for example {name}:{tag} (docs/cli.md)")
+	p.StringArrayVarP(&f.filters, "filter", "f", nil, "put images through `NAME[:k=v,…]`; repeatable, in order (docs/cli.md)")
+	p.StringVar(&f.layerCache, "layer-cache", "", "keep in `FILE` what filters made of layers, so that the next run needn't do it again")
+	p.StringVar(&a.visibility, "visibility", "", "public or private: set it for repositories that are created in Quay (needs an API token)")
+	return cmd
+}
+
+func (a *app) process(ctx context.Context, sourceURI, destURI string, f processFlags) error {
+	if a.visibility != "" && a.visibility != "public" && a.visibility != "private" {
+		return oci.Usage("--visibility takes public or private")
+	}
+	chain, err := a.filters(f.filters)
+	if err != nil {
+		return err
+	}
+	s, err := a.open(ctx, sourceURI, destURI)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	name, err := s.naming(f)
+	if err != nil {
+		return err
+	}
+	progress := a.newProgress("Processing", s.images.Bulk())
+	started := time.Now()
+	report, err := bulk.Copy(ctx, s.images, s.target, bulk.Options{
+		Images: a.work.images, Blobs: a.work.blobs,
+		Platforms: s.platforms, Verify: a.verify(),
+		Filters: chain, FilterSpecs: f.filters, LayerCache: f.layerCache,
+		DryRun: f.dryRun, FailFast: f.failFast, FollowMoved: f.followMoved,
+		Name: name, Events: progress.event, Warn: a.warnf,
+	})
+	progress.close()
+	if report == nil {
+		return err
+	}
+	report.Tool, report.Command = "quaymaster "+version(), "process"
+	report.Source, report.Destination = s.source.uri.String(), s.dest.uri.String()
+	report.Started = started.UTC()
+	s.countRequests(report)
+	if report.Totals.Images == 0 && err == nil {
+		a.noneFound(s)
+	}
+	if e := a.writeReport(report); e != nil {
+		err = errors.Join(err, e)
+	}
+	switch {
+	case !s.images.Bulk() && report.Totals.Failed > 0: // one image, one line
+		return hinted(err)
+	case f.dryRun:
+		if e := a.plan(report); e != nil {
+			return e
+		}
+	default:
+		a.summary(report, s.retries())
+	}
+	return a.verdict(report, err)
+}
+
+// verdict leaves of err what the summary didn't tell.
+func (a *app) verdict(r *oci.Report, err error) error {
+	switch {
+	case err == nil || r.Totals.Failed == 0:
+		return hinted(err)
+	case errors.Is(err, oci.ErrUsage):
+		return oci.Usage("images were refused")
+	}
+	a.tellHints(err)
+	if r.Error != "" {
+		return errors.New(r.Error)
+	}
+	return errReported
+}
+
+func (a *app) verify() pipeline.Verify {
+	switch {
+	case a.work.noVerify:
+		return pipeline.VerifyNone
+	case a.work.verifyFull:
+		return pipeline.VerifyFull
+	}
+	return pipeline.VerifyDefault
+}
+
+// naming says how images are named at the destination.
+func (s *session) naming(f processFlags) (func(oci.Item) (oci.Ref, error), error) {
+	if s.dest.uri.Scheme != "registry" {
+		if f.stripNamespace || f.template != "" {
+			return nil, oci.Usage(fmt.Sprintf("--strip-namespace and --dest-template name images at a registry, not in %s", s.dest.uri))
+		}
+		return s.memberName()
+	}
+	if f.stripNamespace && f.template != "" {
+		return nil, oci.Usage("--strip-namespace and --dest-template exclude each other")
+	}
+	host, path, _ := strings.Cut(strings.TrimSuffix(s.dest.uri.Rest, "/"), "/")
+	if s.images.Bulk() || path == "" || f.stripNamespace || f.template != "" {
+		if path != "" && !oci.ValidRepository(path) {
+			return nil, oci.Usage(fmt.Sprintf("%s: many images go to registry://HOST[/PREFIX], and %q is no prefix", s.dest.uri, path))
+		}
+		return bulk.Naming{Registry: host, Prefix: path, StripNamespace: f.stripNamespace, Template: f.template}.Name, nil
+	}
+	ref, err := oci.ParseRef(path, host)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Tag == "" && ref.Digest == "" {
+		ref.Tag = "latest"
+	}
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
+}
+
+// memberName names images in a layout or folder: as at the source, or as the
+// URI says.
+func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
+	_, member, err := s.dest.uri.Path()
+	if err != nil {
+		return nil, err
+	}
+	if member == "" {
+		return func(i oci.Item) (oci.Ref, error) {
+			if i.Ref.Tag != "" {
+				i.Ref.Digest = ""
+			}
+			return i.Ref, nil
+		}, nil
+	}
+	if s.images.Bulk() {
+		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave :%s away", s.dest.uri, s.source.uri, member))
+	}
+	ref := oci.Ref{Tag: member}
+	if !oci.ValidTag(member) {
+		if ref, err = oci.ParseRef(member, ""); err != nil {
+			return nil, err
+		}
+	}
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
+}

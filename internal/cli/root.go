@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// app is one run of the program: where it reads and prints, and its global
+// flags, grouped by what they are about.
+type app struct {
+	in        io.Reader
+	out, talk io.Writer
+	getenv    func(string) string
+
+	conn  connFlags
+	creds credFlags
+	plat  platformFlags
+	work  workFlags
+	disc  discoverFlags
+
+	visibility string // of process: for repositories that are created
+
+	quiet bool
+	debug bool
+	verb  bool
+	log   *slog.Logger
+}
+
+// workFlags say how much at once, and how results are checked and told.
+type workFlags struct {
+	blobs, images int
+	verify        bool // false is noVerify
+	noVerify      bool
+	verifyFull    bool
+	output        string
+	report        string
+}
+
+// discoverFlags are about the listings of bulk sources.
+type discoverFlags struct {
+	quayHost    string
+	cacheDir    string
+	minExpected int
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "quaymaster",
+		Short: "Discover, inspect, filter and mirror container images in bulk",
+		Long: `Quaymaster finds, inspects, filters and mirrors container images in bulk, with Quay as its
+first-class registry.
+
+  quaymaster list    'quay://kolla/nova-*:2025.1-*?since=2026-01-01'
+  quaymaster info    'quay://kolla/*:2025.1-debian'
+  quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
+
+Every flag has an environment variable QUAYMASTER_<FLAG>, for example
+QUAYMASTER_IMAGE_PARALLEL. Data goes to stdout, everything else to stderr.
+Exit status: 0 done, 1 something failed, 2 usage or configuration, 3 refused by
+a safety rule, 130 interrupted.`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.fromEnv(cmd); err != nil {
+				return err
+			}
+			a.log = a.logger()
+			a.creds.warn(cmd, args, a.talk)
+			return a.check()
+		},
+		Args: cobra.ArbitraryArgs, // or cobra itself refuses what is no command
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			text := fmt.Sprintf("unknown command %q", args[0])
+			if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
+				text += "; did you mean " + strings.Join(meant, " or ") + "?"
+			}
+			return oci.Usage(text + "; see quaymaster --help")
+		},
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetOut(a.out)
+	root.SetErr(a.talk)
+	root.SetIn(a.in)
+	root.SetVersionTemplate("quaymaster {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return oci.Usage(err.Error() + "; see " + cmd.CommandPath() + " --help")
+	})
+	p := root.PersistentFlags()
+	p.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no summary; errors only")
+	p.BoolVarP(&a.verb, "verbose", "v", false, "log what the program does")
+	p.BoolVar(&a.debug, "debug", false, "log every request as well, without secrets")
+	p.IntVarP(&a.work.blobs, "parallel", "j", 4, "blob transfers, and requests of a listing, at once")
+	p.IntVarP(&a.work.images, "image-parallel", "J", 3, "images at once")
+	p.BoolVar(&a.work.noVerify, "no-verify", false, "don't check what was written")
+	p.BoolVar(&a.work.verify, "verify", true, "check what was written (the default)")
+	p.BoolVar(&a.work.verifyFull, "verify-full", false, "read every blob back and hash it")
+	p.StringVarP(&a.work.output, "output-format", "O", "text", "text, json or jsonl")
+	p.StringVar(&a.work.report, "report", "", "write a report of the run to `FILE` (JSON, docs/report.md)")
+	p.StringVar(&a.disc.quayHost, "quay-host", "", "the Quay that quay:// means (default quay.io)")
+	p.StringVar(&a.disc.cacheDir, "discovery-cache", "", "keep listings in `DIR` for an hour")
+	p.IntVar(&a.disc.minExpected, "min-expected", 0, "refuse (exit 3) a listing of fewer than `N` images")
+	a.conn.add(p)
+	a.creds.add(p)
+	a.plat.add(p)
+	root.AddCommand(a.listCmd(), a.infoCmd(), a.searchCmd(), a.checkCmd(), a.diffCmd(), a.processCmd(), a.loginCmd(), a.logoutCmd(), a.versionCmd())
+	return root
+}
+
+// check refuses values that no command takes.
+func (a *app) check() error {
+	a.work.noVerify = a.work.noVerify || !a.work.verify
+	switch {
+	case a.work.blobs < 1 || a.work.images < 1:
+		return oci.Usage("--parallel and --image-parallel take a whole number of at least 1")
+	case a.work.noVerify && a.work.verifyFull:
+		return oci.Usage("--no-verify and --verify-full exclude each other")
+	case !strings.Contains(" text json jsonl ", " "+a.work.output+" "):
+		return oci.Usage("--output-format takes text, json or jsonl, not " + a.work.output)
+	}
+	return nil
+}
+
+// logger talks on stderr: warnings only, unless asked for more.
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case a.debug:
+		level = slog.LevelDebug
+	case a.verb:
+		level = slog.LevelInfo
+	case a.quiet:
+		level = slog.LevelError
+	}
+	if a.isTTY() && a.getenv("NO_COLOR") == "" {
+		return slog.New(tint.NewTextHandler(a.talk, &tint.Options{Level: level}))
+	}
+	return slog.New(slog.NewTextHandler(a.talk, &slog.HandlerOptions{Level: level}))
+}
+
+// isTTY reports whether stderr is a terminal: bars or lines.
+func (a *app) isTTY() bool {
+	f, ok := a.talk.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// args makes cobra's argument check a usage error that shows how it goes.
+func args(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, got []string) error {
+		if len(got) == len(names) {
+			return nil
+		}
+		return oci.Usage("write " + cmd.CommandPath() + " " + strings.Join(names, " ") + "; see " + cmd.CommandPath() + " --help")
+	}
+}
+
+// run is what every command's RunE has in common.
+func run(do func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error { return do(cmd.Context(), cmd, args) }
+}
