@@ -1,0 +1,56 @@
+# What there is to do:
+#
+#   make demo     build the program and show it at work against a Quay on loopback
+#   make test     every test of both modules, with the race detector
+#   make lint     gofmt, go vet, staticcheck, the floors, doc comments
+#   make fuzz     what reads layers and filters, FUZZTIME each (15s)
+#   make bench    benchmarks of the hot paths
+#   make build    bin/quaymaster, static
+#   make set-up   what the tests need of the machine (Debian packages)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# e2e is a module of its own: its registries bring cloud SDKs.
+MODULES := . internal/e2e
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LINTER := .bin/golangci-lint
+
+# The tar pass, the sniffing of codecs, the grammar of filters, whiteouts. make
+# test runs the seeds of these and of all others. Go would shorten an input that
+# it finds interesting for a minute, and try no other meanwhile.
+FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge
+FUZZTIME ?= 15s
+
+.PHONY: demo test lint fuzz bench build set-up clean
+
+# Go knows best what is out of date, so build always asks it.
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/quaymaster/quaymaster/internal/cli.release=$(VERSION)' -o bin/quaymaster ./cmd/quaymaster
+
+demo: build
+	go run ./internal/demo bin/quaymaster
+
+set-up:
+	scripts/set-up.sh
+
+test: set-up
+	for module in $(MODULES); do go -C "$$module" test -race -shuffle=on -timeout=12m -v ./... | awk -f scripts/test.awk; done
+
+fuzz:
+	for target in $(FUZZ); do go test -run='^$$' -fuzz="^$${target##*/}\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x "./$${target%/*}"; done
+
+bench:
+	for module in $(MODULES); do go -C "$$module" test -run='^$$' -bench=. -benchmem ./...; done
+
+lint: $(LINTER)
+	for module in $(MODULES); do (cd "$$module" && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...); done
+
+# The linter has a module of its own, so that it pins its libraries and not ours.
+$(LINTER): tools/go.mod tools/go.sum
+	go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+clean:
+	rm -rf bin .bin
