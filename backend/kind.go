@@ -42,6 +42,15 @@ type Env struct {
 	// Visibility is what repositories that are created in Quay are set to:
 	// "public", "private", or "" to leave Quay's default.
 	Visibility string
+	// Compression is the [oci.Traits] Compression of targets whose URI has no
+	// option compression; "" keeps.
+	Compression string
+	// RepoTags is "full" (or "") or "basename": how docker's archives and daemons
+	// are told the names of images whose URI has no option repo_tags.
+	RepoTags string
+	// DockerHost is where docker:// and dockerpush:// without ?socket= find the
+	// daemon, in the form of DOCKER_HOST; "" is unix:///var/run/docker.sock.
+	DockerHost string
 	// CacheDir keeps listings between runs; "" keeps none.
 	CacheDir string
 	// Log takes details. nil discards them.

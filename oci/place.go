@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"io"
+	"iter"
 )
 
 // A Source gives the content of one repository, archive or layout.
@@ -10,7 +11,8 @@ import (
 type Source interface {
 	// Resolve returns the manifest that a tag or digest names, and its bytes:
 	// whole, verified, at most [MaxManifestSize]. It returns an error matching
-	// [ErrNotFound] if there is none.
+	// [ErrNotFound] if there is none. A place that keeps no manifest makes one up,
+	// the same each time, with layers as plain tar: [AnnotationSynthetic] says so.
 	Resolve(ctx context.Context, ref string) (Descriptor, []byte, error)
 
 	// Head is Resolve without the bytes: digest, size, media type. A place
@@ -41,6 +43,11 @@ type Traits struct {
 	Index   bool // indexes and artifacts; else one platform is chosen
 	Raw     bool // layers as plain tar, Desc.Digest is the diffID (dir, docker-save, daemon, bundle, mounts)
 	Ordered bool // layers one at a time, lowest first (bundle)
+	// Compression is what layers are to be stored as: "gzip", "zstd" or "none".
+	// "" or "keep" leaves a layer that a manifest describes as it is; what no
+	// manifest describes ([AnnotationSynthetic]) gets gzip. It means nothing
+	// where Raw is set.
+	Compression string
 }
 
 // A Destination takes one image, children before parents. What isn't committed
@@ -71,10 +78,47 @@ type Destination interface {
 type Blob struct {
 	Desc   Descriptor // Digest "" and Size -1 if they are known only at the end
 	DiffID Digest     // of a layer, if known
-	Layer  int        // 0 is the lowest; -1 is no layer
+	Layer  int        // 0 is the lowest; [NoLayer], [UnknownLayer]
 	// Open starts a pass over the content. It is called once for each
 	// attempt, so it must give the same bytes every time.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// What [Blob.Layer] can be beside a layer's place.
+const (
+	NoLayer      = -1 // a config, or what else is no layer
+	UnknownLayer = -2 // a layer; which one its digest will tell
+)
+
+// AnnotationSynthetic is set on the descriptor that [Source.Resolve] and
+// [Source.Head] give of a manifest that the place made up, because it keeps none
+// (docker save's archives, folders, daemons). Nobody else has such a manifest, so
+// there is nothing of it to keep.
+const AnnotationSynthetic = "io.quaymaster.synthetic"
+
+// A Streamer is a [Source] that gives an image once, front to back, in whatever
+// order (the docker daemon). Its other methods work too, but need a copy of the
+// whole on disk.
+type Streamer interface {
+	// Stream gives the parts of the image ref in the order of their arrival: the
+	// config ([NoLayer]), each different layer once, and behind its parts the
+	// manifest, if the place keeps it, by its media type.
+	//
+	// A layer's Desc says how it is compressed and what size it has; Desc.Digest,
+	// DiffID and Layer are set as far as they are known before it is read. Open
+	// works once, and until the next part is asked for; a part that isn't read is
+	// passed over. An error ends the stream: parts may be missing then. After one,
+	// or after break, Stream may be called again, for all of it.
+	Stream(ctx context.Context, ref string) iter.Seq2[Blob, error]
+}
+
+// A Describer is a [Source] that can tell an image's config without reading the
+// image.
+type Describer interface {
+	// Describe gives the descriptor that Resolve would give, as far as it is
+	// known, and a config with all that the place knows: perhaps not the bytes
+	// of the image's own. Errors are those of Resolve.
+	Describe(ctx context.Context, ref string) (Descriptor, []byte, error)
 }
 
 // A Mounter is a [Destination] that can take a blob from another repository of

@@ -2,7 +2,8 @@
 # Installs what the tests need of the machine, beside Go, git and make:
 #
 #   gcc, libc6-dev   the race detector
-#   skopeo           a second reader of the layouts that we write
+#   skopeo, umoci    further readers of the layouts and archives that we write
+#   podman           the other daemon
 #   docker.io, containerd, runc
 #                    dockerd, to run images that filters changed; each test
 #                    starts its own
@@ -17,6 +18,8 @@ missing=()
 command -v gcc >/dev/null || missing+=(gcc)
 [ "$(uname)" != Linux ] || [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 command -v skopeo >/dev/null || missing+=(skopeo)
+command -v umoci >/dev/null || missing+=(umoci)
+command -v podman >/dev/null || missing+=(podman)
 if ! command -v dockerd >/dev/null; then
 	missing+=(docker.io) # until Debian 12 the client is in it
 elif ! command -v docker >/dev/null; then

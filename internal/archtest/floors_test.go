@@ -16,10 +16,11 @@ type floor struct {
 // floors are the building, lowest first.
 var floors = []floor{
 	{[]string{"oci"}, "the nouns that everyone speaks can't depend on anyone"},
-	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/journal"},
-		"connections, paths, locks, globs and edits of JSON serve every floor, so they know none"},
+	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/tarfile", "internal/journal"},
+		"connections, paths, locks, globs, spools, archives and edits of JSON serve every floor, so they know none"},
 	{[]string{"internal/stage", "internal/layercache"}, "folders and the layer cache are written durably whatever is in them"},
-	{[]string{"layer", "index", "layout", "extract", "quay", "filter"}, "each is useful alone, outside this program too"},
+	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},
+	{[]string{"extract", "internal/dockersave"}, "root file systems and docker's archives are the same whichever place holds them"},
 	{[]string{"filetree"}, "files in layers are the same whoever asks for them, and wherever the layers are"},
 	{[]string{"backend"}, "the grammar of places doesn't know which places there are"},
 	{[]string{"backend/*"}, "a new place is one folder and one line; no place knows another"},
@@ -33,7 +34,7 @@ var floors = []floor{
 
 // testTools are imported by tests, by each other and by the demo; no program
 // that ships may hold them. They import the nouns, and nothing that they test.
-var testTools = []string{"internal/imagetest", "internal/quaytest", "internal/need"}
+var testTools = []string{"internal/imagetest", "internal/quaytest", "internal/need", "internal/daemontest"}
 
 // outside are programs and tests that stand beside the building: they may
 // import the test tools, and drive the rest from outside.
