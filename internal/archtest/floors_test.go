@@ -16,9 +16,9 @@ type floor struct {
 // floors are the building, lowest first.
 var floors = []floor{
 	{[]string{"oci"}, "the nouns that everyone speaks can't depend on anyone"},
-	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/tarfile", "internal/journal"},
-		"connections, paths, locks, globs, spools, archives and edits of JSON serve every floor, so they know none"},
-	{[]string{"internal/stage", "internal/layercache"}, "folders and the layer cache are written durably whatever is in them"},
+	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/journal"},
+		"connections, paths, locks, globs, spools and edits of JSON serve every floor, so they know none"},
+	{[]string{"internal/stage", "internal/layercache", "internal/tarfile"}, "folders and the layer cache are written durably, archives are read, whatever is in them"},
 	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},
 	{[]string{"extract", "internal/dockersave"}, "root file systems and docker's archives are the same whichever place holds them"},
 	{[]string{"filetree"}, "files in layers are the same whoever asks for them, and wherever the layers are"},
