@@ -2,11 +2,7 @@ package ocidir
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/quaymaster/quaymaster/internal/safepath"
@@ -14,22 +10,19 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// A folder reads a layout. It is safe for concurrent use.
+// A folder is the [layout.Files] of a folder that others may write to.
 type folder struct {
-	path  string
 	root  func() (*os.Root, error)
 	index safepath.View[*layout.Index]
 }
 
-func newFolder(path string, root func() (*os.Root, error)) *folder {
-	return &folder{path: path, root: root, index: safepath.View[*layout.Index]{
+func newFolder(root func() (*os.Root, error)) *folder {
+	return &folder{root: root, index: safepath.View[*layout.Index]{
 		Name: layout.IndexFile, Limit: layout.MaxIndexSize, Parse: layout.ParseIndex,
 	}}
 }
 
-// readIndex gives index.json as it is now. The error matches [fs.ErrNotExist]
-// if there is none. The result is shared: it must not be changed.
-func (f *folder) readIndex() (*layout.Index, error) {
+func (f *folder) Index() (*layout.Index, error) {
 	root, err := f.root()
 	if err != nil {
 		return nil, err
@@ -37,86 +30,31 @@ func (f *folder) readIndex() (*layout.Index, error) {
 	return f.index.Get(root)
 }
 
-// manifest reads the manifest or index d, whose media type and size may be
-// unknown ("", 0), and checks it against its digest. Errors match
-// [oci.ErrNotFound], [oci.ErrDigestMismatch], [oci.ErrTooLarge].
-func (f *folder) manifest(d oci.Descriptor) (oci.Descriptor, []byte, error) {
-	if err := oci.ValidDigest(d.Digest); err != nil {
-		return d, nil, err
-	}
-	root, err := f.root()
-	if err != nil {
-		return d, nil, safepath.Missing(err)
-	}
-	name := layout.BlobPath(d.Digest)
-	raw, _, err := safepath.ReadFile(root, name, oci.MaxManifestSize)
-	if err != nil {
-		return d, nil, safepath.Missing(err)
-	}
-	if d.Size > 0 && int64(len(raw)) != d.Size {
-		return d, nil, fmt.Errorf("%s: %w: %d bytes, its descriptor says %d", name, oci.ErrDigestMismatch, len(raw), d.Size)
-	}
-	if d.Digest.Algorithm().FromBytes(raw) != d.Digest {
-		return d, nil, fmt.Errorf("%s: %w: the bytes are others", name, oci.ErrDigestMismatch)
-	}
-	d.Size = int64(len(raw))
-	if d.MediaType == "" {
-		if d.MediaType, err = mediaType(raw); err != nil {
-			return d, nil, fmt.Errorf("%s: %w: %w", name, oci.ErrInvalid, err)
-		}
-	}
-	return d, raw, nil
-}
-
-// mediaType reads what a manifest says of itself.
-func mediaType(raw []byte) (oci.MediaType, error) {
-	var m struct {
-		MediaType oci.MediaType   `json:"mediaType"`
-		Manifests json.RawMessage `json:"manifests"`
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return "", err
-	}
-	switch {
-	case m.MediaType != "":
-		return m.MediaType, nil
-	case m.Manifests != nil:
-		return oci.MediaTypeIndex, nil
-	}
-	return oci.MediaTypeManifest, nil
-}
-
-// open opens blob d. The reader verifies it and ends with ctx.
-func (f *folder) open(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error) {
-	if err := oci.ValidDigest(d.Digest); err != nil {
-		return nil, err
-	}
+func (f *folder) ReadFile(name string, limit int64) ([]byte, error) {
 	root, err := f.root()
 	if err != nil {
 		return nil, safepath.Missing(err)
 	}
-	return safepath.OpenBlob(ctx, root, layout.BlobPath(d.Digest), d)
+	raw, _, err := safepath.ReadFile(root, name, limit)
+	return raw, err
 }
 
-// has reports whether blob d is there with its size. A size of 0 or less is
-// not compared.
-func (f *folder) has(d oci.Descriptor) (bool, error) {
-	if err := oci.ValidDigest(d.Digest); err != nil {
-		return false, err
-	}
+func (f *folder) Size(name string) (int64, error) {
 	root, err := f.root()
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	fi, err := safepath.Stat(root, layout.BlobPath(d.Digest))
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, oci.ErrInvalid):
-		return false, nil
-	case err != nil:
-		return false, err
+	fi, err := safepath.Stat(root, name)
+	if err != nil {
+		return 0, err
 	}
-	return d.Size <= 0 || fi.Size() == d.Size, nil
+	return fi.Size(), nil
+}
+
+func (f *folder) OpenBlob(ctx context.Context, name string, d oci.Descriptor) (io.ReadCloser, error) {
+	root, err := f.root()
+	if err != nil {
+		return nil, safepath.Missing(err)
+	}
+	return safepath.OpenBlob(ctx, root, name, d)
 }

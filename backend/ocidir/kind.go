@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/quaymaster/quaymaster/backend"
-	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
@@ -37,8 +36,11 @@ func source(_ context.Context, u backend.URI, env backend.Env) (backend.Images, 
 	if err := checkLayout(root); err != nil {
 		return nil, errors.Join(openError(path, err), root.Close())
 	}
-	f := newFolder(path, func() (*os.Root, error) { return root, nil })
-	return &images{folder: f, root: root, ref: ref, env: env}, nil
+	f := newFolder(func() (*os.Root, error) { return root, nil })
+	return &layout.Images{Reader: &layout.Reader{Path: path, Files: f}, Ref: ref, Warn: env.Warnf, Done: func() error {
+		f.index.Close()
+		return root.Close()
+	}}, nil
 }
 
 func openError(path string, err error) error {
@@ -54,14 +56,7 @@ func openError(path string, err error) error {
 // checkLayout returns an error matching [oci.ErrUsage] if root has no
 // oci-layout file.
 func checkLayout(root *os.Root) error {
-	raw, _, err := safepath.ReadFile(root, layout.MarkerFile, layout.MaxMarkerSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return oci.Usage(fmt.Sprintf("%s is no OCI layout: it has no file %s", root.Name(), layout.MarkerFile))
-	}
-	if err != nil {
-		return err
-	}
-	return layout.CheckMarker(raw)
+	return (&layout.Reader{Path: root.Name(), Files: newFolder(func() (*os.Root, error) { return root, nil })}).CheckMarker()
 }
 
 func target(ctx context.Context, u backend.URI, env backend.Env) (oci.Target, error) {

@@ -13,11 +13,13 @@ import (
 
 // place is a layout that is written to.
 type place struct {
-	*folder
-	stage *stage.Stage
-	name  *oci.Ref // from the URI: the one image; nil for any number
-	names *stage.Group[naming]
-	whole sync.Map // digests of blobs that this run has hashed on the disk
+	path   string
+	folder *folder
+	stage  *stage.Stage
+	reader *layout.Reader
+	name   *oci.Ref // from the URI: the one image; nil for any number
+	names  *stage.Group[naming]
+	whole  sync.Map // digests of blobs that this run has hashed on the disk
 }
 
 // naming is a name and what it is to mean.
@@ -27,7 +29,8 @@ type naming struct {
 }
 
 func newTarget(st *stage.Stage, name *oci.Ref) *place {
-	p := &place{folder: newFolder(st.Path(), st.Root), stage: st, name: name}
+	p := &place{path: st.Path(), folder: newFolder(st.Root), stage: st, name: name}
+	p.reader = &layout.Reader{Path: p.path, Files: p.folder}
 	p.names = stage.NewGroup(st.Lock, p.setNames)
 	return p
 }
@@ -48,7 +51,7 @@ func (p *place) Image(_ context.Context, name oci.Ref) (oci.Destination, error) 
 	if s == "" {
 		return nil, oci.Usage(fmt.Sprintf("%s: an image without a name; write ocidir://PATH:REF", p.path))
 	}
-	return &destination{p, s}, nil
+	return &destination{layout.Named{Reader: p.reader, Name: s, Whole: &p.whole, Advice: "; delete that file and run again"}, p}, nil
 }
 
 // setNames is the write function of names: it runs under the lock.
@@ -60,7 +63,7 @@ func (p *place) setNames(ctx context.Context, batch []naming) []error {
 }
 
 func (p *place) tryNames(ctx context.Context, batch []naming) error {
-	index, err := p.readIndex()
+	index, err := p.folder.Index()
 	if err != nil {
 		return safepath.Missing(err)
 	}
@@ -91,11 +94,11 @@ func (p *place) tryNames(ctx context.Context, batch []naming) error {
 	if err := p.stage.WriteFile(ctx, layout.IndexFile, raw); err != nil {
 		return err
 	}
-	root, err := p.root()
+	root, err := p.folder.root()
 	if err != nil {
 		return err
 	}
-	return p.index.Wrote(root, raw, index)
+	return p.folder.index.Wrote(root, raw, index)
 }
 
 // Finish removes what killed runs left, if this one has written nothing.
@@ -104,6 +107,6 @@ func (p *place) Finish(ctx context.Context) error {
 }
 
 func (p *place) Close() error {
-	p.index.Close()
+	p.folder.index.Close()
 	return oci.Wrap(p.stage.Close(), "clean up", p.path, oci.Descriptor{})
 }

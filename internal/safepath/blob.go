@@ -23,7 +23,7 @@ func OpenBlob(ctx context.Context, root *os.Root, name string, d oci.Descriptor)
 	if d.Size >= 0 && fi.Size() != d.Size {
 		return nil, errors.Join(fmt.Errorf("%s: %w: %d bytes, its descriptor says %d", name, oci.ErrDigestMismatch, fi.Size(), d.Size), f.Close())
 	}
-	return oci.Verify(&within{ctx, f}, d), nil
+	return oci.Verify(Within(ctx, f), d), nil
 }
 
 // Missing says [oci.ErrNotFound] of a file that isn't there, and leaves other
@@ -35,7 +35,9 @@ func Missing(err error) error {
 	return err
 }
 
-// within is a reader that fails once ctx has ended.
+// Within gives rc, whose reads fail with ctx's cause once ctx has ended.
+func Within(ctx context.Context, rc io.ReadCloser) io.ReadCloser { return &within{ctx, rc} }
+
 type within struct {
 	ctx context.Context
 	io.ReadCloser

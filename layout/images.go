@@ -1,43 +1,41 @@
-package ocidir
+package layout
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/quaymaster/quaymaster/backend"
-	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// images are the entries of index.json, or the one that ref selects.
-type images struct {
-	*folder
-	root *os.Root
-	ref  string
-	env  backend.Env
+// Images are the entries of a layout's index.json, or the one that Ref selects:
+// what a layout is as the source of a run.
+type Images struct {
+	*Reader
+	Ref  string                           // "" takes all
+	Warn func(format string, args ...any) // tells the user one line; nil discards it
+	// Done is what Close calls; nil does nothing.
+	Done func() error
 }
 
-func (m *images) Bulk() bool { return m.ref == "" }
+// Bulk reports whether the layout stands for any number of images.
+func (m *Images) Bulk() bool { return m.Ref == "" }
 
 // Discover lists the entries of index.json by reference. Names that are no
 // references are told to the user and listed by digest.
-func (m *images) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
+func (m *Images) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 	return func(yield func(oci.Item, error) bool) {
 		items, err := m.items()
-		if err == nil && m.ref != "" {
+		if err == nil && m.Ref != "" {
 			var one oci.Item
-			one, err = pick(items, m.ref)
+			one, err = Pick(items, m.Ref)
 			items = []oci.Item{one}
 		}
 		if err != nil {
-			yield(oci.Item{}, oci.Wrap(err, "list layout", m.path, oci.Descriptor{}))
+			yield(oci.Item{}, oci.Wrap(err, "list layout", m.Path, oci.Descriptor{}))
 			return
 		}
 		for _, item := range items {
@@ -53,30 +51,48 @@ func (m *images) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 	}
 }
 
-func (m *images) items() ([]oci.Item, error) {
-	items, unreadable, err := m.folder.items()
+func (m *Images) items() ([]oci.Item, error) {
+	items, unreadable, err := m.Items()
+	warn := m.Warn
+	if warn == nil {
+		warn = func(string, ...any) {}
+	}
 	for i, name := range unreadable {
 		if i == most {
-			m.env.Warnf("%s: and %d more names are no references", m.path, len(unreadable)-most)
+			warn("%s: and %d more names are no references", m.Path, len(unreadable)-most)
 			break
 		}
-		m.env.Warnf("%s: the name %.200q is no reference; its image goes by its digest", m.path, name)
+		warn("%s: the name %.200q is no reference; its image goes by its digest", m.Path, name)
 	}
 	return items, err
 }
 
-// items lists index.json by reference, then digest, and the names in it that
-// are no references.
-func (f *folder) items() (items []oci.Item, unreadable []string, err error) {
-	index, err := f.readIndex()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w: it has no file %s", oci.ErrInvalid, layout.IndexFile)
+// Source gives the layout, in which item's tag means item.
+func (m *Images) Source(_ context.Context, item oci.Item) (oci.Source, error) {
+	return &source{m.Reader, item}, nil
+}
+
+// Close calls Done.
+func (m *Images) Close() error {
+	if m.Done == nil {
+		return nil
+	}
+	return m.Done()
+}
+
+// Items lists index.json by reference, then digest, and the names in it that
+// are no references. Bytes of an item is -1. A layout without index.json is an
+// error matching [oci.ErrInvalid].
+func (r *Reader) Items() (items []oci.Item, unreadable []string, err error) {
+	index, err := r.Index()
+	if absent(err) {
+		return nil, nil, fmt.Errorf("%w: it has no file %s", oci.ErrInvalid, IndexFile)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, d := range index.Entries() {
-		ref, bad := layout.Ref(d)
+		ref, bad := Ref(d)
 		if bad != "" {
 			unreadable = append(unreadable, bad)
 		}
@@ -92,8 +108,8 @@ func (f *folder) items() (items []oci.Item, unreadable []string, err error) {
 
 // bytes sums the layers of a manifest; -1 of an index, and of one that can't be
 // read: to say why is for whoever copies it.
-func (f *folder) bytes(item oci.Item) int64 {
-	d, raw, err := f.manifest(item.Desc)
+func (r *Reader) bytes(item oci.Item) int64 {
+	d, raw, err := r.Manifest(item.Desc)
 	if err != nil {
 		return -1
 	}
@@ -104,13 +120,13 @@ func (f *folder) bytes(item oci.Item) int64 {
 	return parsed.Bytes()
 }
 
-// pick gives the item that name means: a ref name as it is written, a digest, a
+// Pick gives the item that name means: a ref name as it is written, a digest, a
 // full reference, or a tag that one image has. Errors match [oci.ErrNotFound],
 // or [oci.ErrUsage] for a name that several have.
-func pick(items []oci.Item, name string) (oci.Item, error) {
-	want, readable := layout.ParseName(name)
+func Pick(items []oci.Item, name string) (oci.Item, error) {
+	want, readable := ParseName(name)
 	rules := []func(oci.Item) bool{
-		func(i oci.Item) bool { return i.Desc.Annotations[layout.RefAnnotation] == name },
+		func(i oci.Item) bool { return i.Desc.Annotations[RefAnnotation] == name },
 		func(i oci.Item) bool { return readable && i.Ref == want },
 		func(i oci.Item) bool { return string(i.Desc.Digest) == name },
 		func(i oci.Item) bool { return i.Ref.Tag == name },
@@ -154,14 +170,4 @@ func few(items []oci.Item) string {
 		s += fmt.Sprintf(" and %d more", n)
 	}
 	return s
-}
-
-// Source gives the layout, in which item's tag means item.
-func (m *images) Source(_ context.Context, item oci.Item) (oci.Source, error) {
-	return &reader{m.folder, item}, nil
-}
-
-func (m *images) Close() error {
-	m.index.Close()
-	return m.root.Close()
 }

@@ -1,27 +1,26 @@
-package ocidir
+package layout
 
 import (
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
 // maxDepth bounds indexes within indexes.
 const maxDepth = 8
 
-// walk reads the manifest root and all below it, each digest once, and calls
+// Walk reads the manifest root and all below it, each digest once, and calls
 // blob for each config, layer and what else they name. Manifests are checked
 // against their digests on the way.
-func (f *folder) walk(ctx context.Context, root oci.Descriptor, blob func(d oci.Descriptor, isConfig bool) error) error {
-	w := walker{f, map[oci.Digest]bool{}, blob}
+func (r *Reader) Walk(ctx context.Context, root oci.Descriptor, blob func(d oci.Descriptor, isConfig bool) error) error {
+	w := walker{r, map[oci.Digest]bool{}, blob}
 	return w.visit(ctx, root, 0)
 }
 
 type walker struct {
-	folder *folder
+	reader *Reader
 	seen   map[oci.Digest]bool
 	blob   func(d oci.Descriptor, isConfig bool) error
 }
@@ -37,13 +36,13 @@ func (w *walker) visit(ctx context.Context, d oci.Descriptor, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: %w: indexes nested deeper than %d", d.Digest, oci.ErrInvalid, maxDepth)
 	}
-	d, raw, err := w.folder.manifest(d)
+	d, raw, err := w.reader.Manifest(d)
 	if err != nil {
 		return err
 	}
 	m, err := oci.ParseManifest(d.MediaType, raw)
 	if err != nil {
-		return fmt.Errorf("%s: %w", layout.BlobPath(d.Digest), err)
+		return fmt.Errorf("%s: %w", BlobPath(d.Digest), err)
 	}
 	for _, child := range m.Manifests {
 		if child.MediaType != "" && !oci.IsManifestType(child.MediaType) { // build caches list blobs
@@ -75,19 +74,9 @@ func (w *walker) leaf(ctx context.Context, d oci.Descriptor, isConfig bool) erro
 	return w.blob(d, isConfig)
 }
 
-// stat fails unless the file of d is there and as long as d says. A
-// foreign layer, which has URLs of its own, may be absent.
-func (f *folder) stat(d oci.Descriptor) error {
-	ok, err := f.has(d)
-	if err != nil || ok || len(d.URLs) > 0 {
-		return err
-	}
-	return fmt.Errorf("%w: there is no file %s of %d bytes", oci.ErrNotFound, layout.BlobPath(d.Digest), d.Size)
-}
-
-// damaged reports whether err of walk says that content is absent or wrong,
+// Damaged reports whether err of a Reader says that content is absent or wrong,
 // rather than that it couldn't be read.
-func damaged(err error) bool {
+func Damaged(err error) bool {
 	for _, kind := range []error{oci.ErrNotFound, oci.ErrDigestMismatch, oci.ErrInvalid, oci.ErrTooLarge, oci.ErrUnsupported} {
 		if errors.Is(err, kind) {
 			return true
