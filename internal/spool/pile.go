@@ -1,0 +1,96 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Pile keeps any number of contents in one file without a name, so that it
+// costs one descriptor, and none before the first [Pile.Add]. It is safe for
+// concurrent use.
+type Pile struct {
+	Dir  string // where the file is; "" is [os.TempDir]
+	What string // what the contents are, for errors: "layers of x"
+
+	mu  sync.Mutex // held while bytes are added
+	f   *os.File
+	end int64
+}
+
+// A Section is one content of a [Pile].
+type Section struct {
+	pile    *Pile
+	at, len int64
+}
+
+// Add reads r to its end. ctx ends it between two reads.
+func (p *Pile) Add(ctx context.Context, r io.Reader) (*Section, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.f == nil {
+		f, err := New(p.Dir, p.What)
+		if err != nil {
+			return nil, err
+		}
+		p.f = f
+	}
+	n, err := io.Copy(io.NewOffsetWriter(p.f, p.end), ctxReader{ctx, r})
+	if err != nil {
+		return nil, err // what was written is overwritten by the next
+	}
+	s := &Section{p, p.end, n}
+	p.end += n
+	return s, nil
+}
+
+// Close lets go of the file, and of all contents. The pile can be used again.
+func (p *Pile) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.f
+	if p.f, p.end = nil, 0; f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// Size is the content's, in bytes.
+func (s *Section) Size() int64 { return s.len }
+
+// Open reads the content from its start; any number of readers may.
+func (s *Section) Open() (*io.SectionReader, error) {
+	s.pile.mu.Lock()
+	defer s.pile.mu.Unlock()
+	if s.pile.f == nil {
+		return nil, fmt.Errorf("%s: %w", s.pile.What, os.ErrClosed)
+	}
+	return io.NewSectionReader(s.pile.f, s.at, s.len), nil
+}
+
+// Free gives the content's space back to the disk, as far as the file system
+// can. Nobody reads it any more.
+func (s *Section) Free() {
+	s.pile.mu.Lock()
+	defer s.pile.mu.Unlock()
+	if s.pile.f != nil && s.len > 0 {
+		// Where that can't be done the space is free after Close.
+		_ = unix.Fallocate(int(s.pile.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.at, s.len)
+	}
+}
+
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
