@@ -16,7 +16,7 @@ type floor struct {
 // floors are the building, lowest first.
 var floors = []floor{
 	{[]string{"oci"}, "the nouns that everyone speaks can't depend on anyone"},
-	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/journal"},
+	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/engine", "internal/journal"},
 		"connections, paths, locks, globs, spools and edits of JSON serve every floor, so they know none"},
 	{[]string{"internal/stage", "internal/layercache", "internal/tarfile"}, "folders and the layer cache are written durably, archives are read, whatever is in them"},
 	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},
