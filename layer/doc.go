@@ -3,7 +3,8 @@
 // [Open] tells gzip, zstd and plain tar by their first bytes and gives the tar;
 // [Walk] gives its entries. A [Pass] rewrites a layer by a chain of filters
 // (oci.EntryFilter), with one decompression and one compression whatever the
-// chain, and says whether anything came out otherwise than it went in.
+// chain, and says whether anything came out otherwise than it went in. [Recode]
+// compresses a layer otherwise, and leaves its tar as it is.
 //
 // It goes by the bytes and not by the media type, which can lie; [CodecOf] says
 // what a media type promises, for a caller who wants to compare. Memory is
