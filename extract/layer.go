@@ -1,0 +1,247 @@
+package extract
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/apex/log"
+	umoci "github.com/opencontainers/umoci/oci/layer"
+	"github.com/opencontainers/umoci/pkg/fseval"
+
+	"github.com/quaymaster/quaymaster/layer"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// Options say how a layer is extracted. The zero value is for one folder that
+// takes all layers of an image, lowest first.
+type Options struct {
+	// Overlay is for a folder that takes this layer alone and is mounted by
+	// overlayfs: a whiteout becomes a character device 0:0, an opaque directory
+	// has the extended attribute trusted.overlay.opaque (user.overlay.opaque
+	// where the user isn't root: mount with userxattr).
+	Overlay bool
+	// Lower are the folders of the layers below, the nearest first, with Overlay:
+	// a directory that the layer has no entry for looks as it does there.
+	Lower []string
+	// Limits bound what the layer may grow to. The zero value is as in
+	// [layer.Open].
+	Limits layer.Options
+	// Sums, if not nil, learns what is extracted, for [Check].
+	Sums *Sums
+}
+
+// Stats say what was done.
+type Stats struct {
+	Tar   layer.Tar // of the layer: its digest, size and entries
+	Bytes int64     // content of regular files
+	// Warnings say what could not be kept, a line for each kind.
+	Warnings []string
+}
+
+// implied is the time of directories that no layer has an entry for.
+var implied = time.Unix(0, 0).UTC()
+
+// Layer extracts the layer r, plain tar or compressed, into the folder dir, which
+// must exist. It reads r to its end.
+//
+// Owners, modes, times and extended attributes are kept as far as the user may:
+// all by root. Others own all that they extract; the image's owners are noted in
+// the attribute user.rootlesscontainers, and device nodes are empty files. What
+// belongs to the host (security.selinux) is nobody's to keep. The warnings say so.
+//
+// ctx is looked at in each read of r. Errors are as with [layer.Walk], or of the
+// file system; an entry that can't be what it says matches [oci.ErrInvalid].
+func Layer(ctx context.Context, dir string, r io.Reader, opt Options) (Stats, error) {
+	e, err := open(dir, opt)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer e.root.Close()
+	e.stats.Tar, err = layer.Walk(ctx, r, opt.Limits, e.entry)
+	if err == nil && opt.Overlay {
+		err = e.closeHoles()
+	}
+	e.stats.Warnings = e.warn.lines()
+	return e.stats, err
+}
+
+// An extractor extracts one layer.
+type extractor struct {
+	opt      Options
+	dir      string // absolute, without links
+	root     *os.Root
+	rootless bool
+	fs       fseval.FsEval
+	te       *umoci.TarExtractor
+	puts     int // by te
+	steps    int64
+	max      int64
+
+	upper  pathSet // what this layer has put, and the directories above
+	done   pathSet // directories with nothing of lower layers in them
+	holes  map[string]struct{}
+	opaque map[string]struct{}
+	linked string // what the hard link at hand links to
+
+	stats Stats
+	warn  warnings
+}
+
+// quiet has umoci's logger say nothing: what matters is in errors and warnings.
+var quiet = sync.OnceFunc(func() {
+	log.SetHandler(log.HandlerFunc(func(*log.Entry) error { return nil }))
+})
+
+func open(dir string, opt Options) (*extractor, error) {
+	quiet()
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, err
+	}
+	e := &extractor{opt: opt, dir: abs, root: root, rootless: os.Geteuid() != 0, fs: fseval.Default, max: maxEntries(opt.Limits),
+		upper: pathSet{}, done: pathSet{}, holes: map[string]struct{}{}, opaque: map[string]struct{}{}}
+	if e.rootless {
+		e.fs = fseval.Rootless
+	}
+	return e, nil
+}
+
+// maxEntries gives how many entries and implied directories one layer may have.
+func maxEntries(l layer.Options) int64 {
+	switch {
+	case l.MaxEntries == 0:
+		return 10_000_000
+	case l.MaxEntries < 0:
+		return 1<<63 - 1
+	}
+	return l.MaxEntries
+}
+
+// maxDepth is how deep a name may lie: each directory above is looked at for each
+// entry.
+const maxDepth = 512
+
+// entry extracts one entry.
+func (e *extractor) entry(in *oci.Entry) error {
+	name := in.Header.Name
+	if err := e.visit(in); err != nil {
+		return fmt.Errorf("extract %q: %w", name, err)
+	}
+	return nil
+}
+
+func (e *extractor) visit(in *oci.Entry) error {
+	name, escapes := clean(in.Header.Name)
+	if escapes {
+		e.warn.add(warnEscapes, 1)
+	}
+	if depth(name) > maxDepth {
+		return fmt.Errorf("%w: over %d directories deep", oci.ErrTooLarge, maxDepth)
+	}
+	m, about := markOf(name)
+	switch m {
+	case markOther:
+		e.warn.add(warnMark, 1)
+		return nil
+	case markOpaque:
+		return e.hideDir(about)
+	case markWhiteout:
+		return e.hide(about)
+	}
+	if name == "" && in.Header.Typeflag != tar.TypeDir {
+		return fmt.Errorf("%w: the root can't be a %s", oci.ErrInvalid, oci.TypeName(in.Header.Typeflag))
+	}
+	h, err := e.header(in.Header)
+	if err != nil {
+		return err
+	}
+	parent, base, err := e.split(name)
+	if err != nil {
+		return err
+	}
+	if err := e.makeParents(parent); err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeLink {
+		target, _ := clean(h.Linkname)
+		dir, last, err := e.split(target)
+		if err != nil {
+			return err
+		}
+		e.linked = filepath.Join(dir, last)
+	}
+	return e.put(filepath.Join(parent, base), h, in.Body)
+}
+
+// freshAfter is how many entries one umoci extractor gets: it remembers all that it
+// has put, for whiteouts, which are ours.
+const freshAfter = 4096
+
+// put puts one entry at rel, whose parents are there and no links.
+func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
+	if e.steps++; e.steps > e.max {
+		return fmt.Errorf("%w: over %d entries", oci.ErrTooLarge, e.max)
+	}
+	if e.puts++; e.te == nil || e.puts > freshAfter {
+		e.te, e.puts = umoci.NewTarExtractor(e.umoci()), 0
+	}
+	h.Name = rel
+	if rel == "" {
+		h.Name = "."
+	}
+	_, hole := e.holes[rel]
+	body := e.opt.Sums.begin(r)
+	size, flag := h.Size, h.Typeflag
+	err := e.te.UnpackEntry(e.dir, h, body)
+	if errors.Is(err, os.ErrPermission) && isDevice(flag) && !e.rootless {
+		e.warn.add(warnDevice, 1) // root, but not the machine's
+		h.Typeflag, h.Mode, h.Size = tar.TypeReg, 0, 0
+		size, flag = 0, tar.TypeReg
+		err = e.te.UnpackEntry(e.dir, h, empty{})
+	}
+	if err != nil {
+		return err
+	}
+	if flag == tar.TypeReg {
+		e.stats.Bytes += size
+	}
+	if flag == tar.TypeLink {
+		e.opt.Sums.link(rel, e.linked)
+	} else {
+		e.opt.Sums.end(rel, flag, size, body)
+	}
+	e.upper.addAll(rel)
+	if hole {
+		delete(e.holes, rel)
+		if flag == tar.TypeDir { // a new directory in the place of one below
+			return e.setOpaque(rel)
+		}
+	}
+	return nil
+}
+
+func (e *extractor) umoci() *umoci.UnpackOptions {
+	m := umoci.MapOptions{Rootless: e.rootless}
+	if e.opt.Overlay {
+		return &umoci.UnpackOptions{OnDiskFormat: umoci.OverlayfsRootfs{MapOptions: m, UserXattr: e.rootless}}
+	}
+	return &umoci.UnpackOptions{OnDiskFormat: umoci.DirRootfs{MapOptions: m}}
+}
+
+type empty struct{}
+
+func (empty) Read([]byte) (int, error) { return 0, io.EOF }

@@ -1,0 +1,188 @@
+package extract
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// clean gives the path that an entry called name has below the root, "" for the
+// root, and whether name would lead out of it.
+func clean(name string) (rel string, escapes bool) {
+	plain := path.Clean(strings.TrimLeft(name, "/"))
+	return strings.TrimPrefix(path.Clean("/"+name), "/"), plain == ".." || strings.HasPrefix(plain, "../")
+}
+
+func depth(rel string) int { return strings.Count(rel, "/") }
+
+// A mark says what an entry does to the layers below.
+type mark int
+
+const (
+	markNone     mark = iota
+	markWhiteout      // removes the path that comes with it
+	markOpaque        // removes what the directory that comes with it has from below
+	markOther         // a storage driver's bookkeeping, or no name: nothing
+)
+
+const whiteout = ".wh."
+
+func markOf(rel string) (mark, string) {
+	dir, base := path.Split(rel)
+	dir = strings.TrimSuffix(dir, "/")
+	name, ok := strings.CutPrefix(base, whiteout)
+	switch {
+	case !ok:
+		return markNone, rel
+	case name == whiteout+".opq":
+		return markOpaque, dir
+	case name == "" || name == "." || name == ".." || strings.HasPrefix(name, whiteout):
+		return markOther, rel
+	}
+	return markWhiteout, path.Join(dir, name)
+}
+
+// resolve gives where rel is, with all links on the way followed within the root.
+// What isn't there yet is taken as it is written.
+func (e *extractor) resolve(rel string) (string, error) {
+	if rel == "" {
+		return "", nil
+	}
+	full, err := securejoin.SecureJoinVFS(e.dir, rel, e.fs)
+	if err == nil {
+		full, err = filepath.Rel(e.dir, full)
+	}
+	switch {
+	case errors.Is(err, unix.ELOOP):
+		return "", fmt.Errorf("%w: %w", oci.ErrInvalid, err)
+	case err != nil:
+		return "", err
+	case full == ".":
+		return "", nil
+	}
+	return full, nil
+}
+
+// split gives the directory of rel, resolved, and the last part, which isn't
+// followed.
+func (e *extractor) split(rel string) (parent, base string, err error) {
+	dir, base := path.Split(rel)
+	parent, err = e.resolve(strings.TrimSuffix(dir, "/"))
+	return parent, base, err
+}
+
+// abs gives the path of rel on the machine.
+func (e *extractor) abs(rel string) string { return filepath.Join(e.dir, rel) }
+
+// lstat gives nil if there is nothing at rel.
+func (e *extractor) lstat(rel string) (fs.FileInfo, error) {
+	fi, err := e.fs.Lstat(e.abs(rel))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	return fi, err
+}
+
+func isDir(fi fs.FileInfo) bool { return fi != nil && fi.IsDir() }
+
+// makeParents sees to it that rel, which resolve gave, is a directory. What has
+// no entry gets the mode, owner and time of the layer below, else 0755, root and
+// 1970, so that the same layers make the same file system.
+func (e *extractor) makeParents(rel string) error {
+	if fi, err := e.lstat(rel); err != nil || isDir(fi) {
+		return err
+	}
+	for i := 0; i <= len(rel); i++ {
+		if i < len(rel) && rel[i] != '/' {
+			continue
+		}
+		fi, err := e.lstat(rel[:i])
+		if err != nil {
+			return err
+		}
+		if isDir(fi) {
+			continue
+		}
+		if err := e.put(rel[:i], e.lowerDir(rel[:i]), empty{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lowerDir is the header of the directory rel as the layers below have it.
+func (e *extractor) lowerDir(rel string) *tar.Header {
+	for _, lower := range e.opt.Lower {
+		h, err := dirHeader(lower, rel)
+		if err == nil {
+			return h
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			break // it is something else there
+		}
+	}
+	return &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: implied}
+}
+
+var errNoDir = errors.New("no directory")
+
+func dirHeader(lower, rel string) (*tar.Header, error) {
+	root, err := os.OpenRoot(lower)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fi, err := root.Lstat(rel)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, errNoDir
+	}
+	h, err := tar.FileInfoHeader(fi, "")
+	if err != nil {
+		return nil, err
+	}
+	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
+	return h, nil
+}
+
+// A pathSet is a set of paths. It keeps hashes with a seed that nobody knows.
+type pathSet map[uint64]struct{}
+
+var pathSeed = maphash.MakeSeed()
+
+func hashPath(rel string) uint64 { return maphash.String(pathSeed, rel) }
+
+func (s pathSet) has(rel string) bool {
+	_, ok := s[hashPath(rel)]
+	return ok
+}
+
+func (s pathSet) add(rel string) { s[hashPath(rel)] = struct{}{} }
+
+// addAll adds rel and the directories above it.
+func (s pathSet) addAll(rel string) {
+	for {
+		h := hashPath(rel)
+		if _, ok := s[h]; ok {
+			return // and those above are there
+		}
+		s[h] = struct{}{}
+		if rel == "" {
+			return
+		}
+		rel = rel[:max(strings.LastIndexByte(rel, '/'), 0)]
+	}
+}
