@@ -117,9 +117,14 @@ type Streamer interface {
 type Describer interface {
 	// Describe gives the descriptor that Resolve would give, as far as it is
 	// known, and a config with all that the place knows: perhaps not the bytes
-	// of the image's own. Errors are those of Resolve.
+	// of the image's own, whose digest [AnnotationConfig] says if it is known.
+	// Errors are those of Resolve.
 	Describe(ctx context.Context, ref string) (Descriptor, []byte, error)
 }
+
+// AnnotationConfig holds, on the descriptor that [Describer.Describe] gives, the
+// digest of the image's own config.
+const AnnotationConfig = "io.quaymaster.config"
 
 // A Mounter is a [Destination] that can take a blob from another repository of
 // its registry.
@@ -136,4 +141,25 @@ type Mounter interface {
 // layout, a folder): what one image put, another has.
 type Shelf interface {
 	SharedBlobs() bool
+}
+
+// A Spread is a [Target] of many places: a path with placeholders. A run that
+// knows how many images each place gets says so, so that a place is finished as
+// soon as it has all of them. Places are in themselves as one [Target] each.
+type Spread interface {
+	// Place gives where the image name goes, as a URI. The error matches
+	// [ErrUsage].
+	Place(name Ref) (string, error)
+	// Begin says that images are to come into place, before the first of them.
+	Begin(place string, images int)
+	// End finishes place, or without keep discards what an archive has so far,
+	// and releases it. No destination in it may be open.
+	End(ctx context.Context, place string, keep bool) error
+}
+
+// A Namer is a [Target] that keeps less of a name than all of it, so that two
+// images may come to the same one.
+type Namer interface {
+	// NameOf gives what image name is called there.
+	NameOf(name Ref) string
 }
