@@ -91,12 +91,21 @@ func (c *copier) checkPlatform(ctx context.Context, n node, want []oci.Platform)
 	if err := c.readConfig(ctx, *n.m.Config, &cfg); err != nil {
 		return err
 	}
+	return oneOf(want, cfg.Platform)
+}
+
+// oneOf returns an error matching [oci.ErrNotFound] unless has, an image's
+// platform, is one of want. None wants any.
+func oneOf(want []oci.Platform, has oci.Platform) error {
 	var asked []string
 	for _, w := range want {
-		if matches(w, cfg.Platform) {
+		if matches(w, has) {
 			return nil
 		}
 		asked = append(asked, PlatformName(&w))
 	}
-	return fmt.Errorf("platform %s: %w; the image is for %s", strings.Join(asked, ", "), oci.ErrNotFound, PlatformName(&cfg.Platform))
+	if len(want) == 0 {
+		return nil
+	}
+	return fmt.Errorf("platform %s: %w; the image is for %s", strings.Join(asked, ", "), oci.ErrNotFound, PlatformName(&has))
 }
