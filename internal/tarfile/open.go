@@ -49,6 +49,13 @@ func Read(ctx context.Context, r io.Reader, name string) (*File, error) {
 	return a, oci.Wrap(err, "read archive", name, oci.Descriptor{})
 }
 
+// Index is [Open] of a tar that is open already, from its start; name is what
+// errors call it. Close of the result closes f, and so does an error.
+func Index(ctx context.Context, f *os.File, name string) (*File, error) {
+	a, err := index(ctx, f, name)
+	return a, oci.Wrap(err, "read archive", name, oci.Descriptor{})
+}
+
 func open(ctx context.Context, path string) (*File, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
