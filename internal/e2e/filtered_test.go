@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/quaymaster/quaymaster/internal/daemontest"
 	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -129,8 +130,8 @@ func later(limit int64) edit {
 func TestFilteredImagesRun(t *testing.T) {
 	original := layoutOf(t, debianImage(t))
 	valid(t, original)
-	d := startDocker(t)
-	printed := d.prints(t, original)
+	d := daemontest.Docker(t)
+	printed := prints(t, d, original)
 	if lines := edited(printed); len(lines) < 80 || !slices.Contains(lines, "CapEff:\t0000000000002000") || strings.Contains(printed, "/etc/gone") || strings.Contains(printed, "/old") {
 		t.Fatalf("the image without filters prints\n%s", printed)
 	}
@@ -170,7 +171,7 @@ func TestFilteredImagesRun(t *testing.T) {
 				t.Errorf("the second time its digest is %s, the first time it was %s", again, got)
 			}
 			valid(t, out)
-			sees(t, edited(d.prints(t, out)), edited(printed, tt.want...))
+			sees(t, edited(prints(t, d, out)), edited(printed, tt.want...))
 		})
 	}
 	t.Run("inspect", func(t *testing.T) {
