@@ -120,15 +120,18 @@ func (r *Reader) bytes(item oci.Item) int64 {
 	return parsed.Bytes()
 }
 
-// Pick gives the item that name means: a ref name as it is written, a digest, a
-// full reference, or a tag that one image has. Errors match [oci.ErrNotFound],
+// Pick gives the item that name means: a ref name as it is written, a full
+// reference, one without its host, a digest, or a tag that one image has. Errors match [oci.ErrNotFound],
 // or [oci.ErrUsage] for a name that several have.
 func Pick(items []oci.Item, name string) (oci.Item, error) {
 	want, readable := ParseName(name)
 	rules := []func(oci.Item) bool{
 		func(i oci.Item) bool { return i.Desc.Annotations[RefAnnotation] == name },
 		func(i oci.Item) bool { return readable && i.Ref == want },
-		func(i oci.Item) bool { return string(i.Desc.Digest) == name },
+		func(i oci.Item) bool {
+			return readable && want.Registry == "" && want.Repository != "" && i.Ref.Repository == want.Repository && i.Ref.Tag == want.Tag
+		},
+		func(i oci.Item) bool { return string(i.Desc.Digest) == name || string(i.Ref.Digest) == name },
 		func(i oci.Item) bool { return i.Ref.Tag == name },
 	}
 	for _, matches := range rules {
