@@ -28,7 +28,9 @@ type Options struct {
 	// where the user isn't root: mount with userxattr).
 	Overlay bool
 	// Lower are the folders of the layers below, the nearest first, with Overlay:
-	// a directory that the layer has no entry for looks as it does there.
+	// a directory that the layer has no entry for looks as it does there, and what
+	// none of them has gets no whiteout (which overlayfs would list as a device).
+	// nil: they are not known.
 	Lower []string
 	// Limits bound what the layer may grow to. The zero value is as in
 	// [layer.Open].
@@ -63,7 +65,7 @@ func Layer(ctx context.Context, dir string, r io.Reader, opt Options) (Stats, er
 	if err != nil {
 		return Stats{}, err
 	}
-	defer e.root.Close()
+	defer e.close()
 	e.stats.Tar, err = layer.Walk(ctx, r, opt.Limits, e.entry)
 	if err == nil && opt.Overlay {
 		err = e.closeHoles()
@@ -77,6 +79,7 @@ type extractor struct {
 	opt      Options
 	dir      string // absolute, without links
 	root     *os.Root
+	lower    []*os.Root
 	rootless bool
 	fs       fseval.FsEval
 	te       *umoci.TarExtractor

@@ -1,12 +1,10 @@
 package extract
 
 import (
-	"archive/tar"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -114,48 +112,15 @@ func (e *extractor) makeParents(rel string) error {
 		if isDir(fi) {
 			continue
 		}
-		if err := e.put(rel[:i], e.lowerDir(rel[:i]), empty{}); err != nil {
+		h, err := e.lowerDir(rel[:i])
+		if err == nil {
+			err = e.put(rel[:i], h, empty{})
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// lowerDir is the header of the directory rel as the layers below have it.
-func (e *extractor) lowerDir(rel string) *tar.Header {
-	for _, lower := range e.opt.Lower {
-		h, err := dirHeader(lower, rel)
-		if err == nil {
-			return h
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-			break // it is something else there
-		}
-	}
-	return &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: implied}
-}
-
-var errNoDir = errors.New("no directory")
-
-func dirHeader(lower, rel string) (*tar.Header, error) {
-	root, err := os.OpenRoot(lower)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	fi, err := root.Lstat(rel)
-	if err != nil {
-		return nil, err
-	}
-	if !fi.IsDir() {
-		return nil, errNoDir
-	}
-	h, err := tar.FileInfoHeader(fi, "")
-	if err != nil {
-		return nil, err
-	}
-	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
-	return h, nil
 }
 
 // A pathSet is a set of paths. It keeps hashes with a seed that nobody knows.
@@ -183,6 +148,6 @@ func (s pathSet) addAll(rel string) {
 		if rel == "" {
 			return
 		}
-		rel = rel[:max(strings.LastIndexByte(rel, '/'), 0)]
+		rel = parentOf(rel)
 	}
 }

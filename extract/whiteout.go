@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +41,10 @@ func (e *extractor) hideDir(name string) error {
 	if err != nil {
 		return err
 	}
-	if e.opt.Overlay {
+	switch {
+	case e.opt.Overlay && rel == "":
+		return e.hideAll()
+	case e.opt.Overlay:
 		if err := e.makeParents(rel); err != nil {
 			return err
 		}
@@ -111,6 +113,11 @@ func (e *extractor) keepTimes(rel string, f func() error) error {
 // makeHole has overlayfs show nothing at rel, unless this layer has something
 // there.
 func (e *extractor) makeHole(parent, rel string) error {
+	if e.opt.Lower != nil {
+		if fi, err := e.lowerStat(rel); err != nil || fi == nil {
+			return err
+		}
+	}
 	if err := e.makeParents(parent); err != nil {
 		return err
 	}
@@ -132,14 +139,30 @@ func (e *extractor) makeHole(parent, rel string) error {
 	})
 }
 
+// hideAll has overlayfs show nothing of lower layers. The roots of layers it merges
+// always, so that each thing in them is hidden alone.
+func (e *extractor) hideAll() error {
+	if err := e.openLower(); err != nil {
+		return err
+	}
+	for _, root := range e.lower {
+		names, err := fs.ReadDir(root.FS(), ".")
+		if err != nil {
+			return err
+		}
+		for _, d := range names {
+			if err := e.makeHole("", d.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // setOpaque has overlayfs show nothing of lower layers in the directory rel.
 func (e *extractor) setOpaque(rel string) error {
 	e.opaque[rel] = struct{}{}
-	attr := "trusted.overlay.opaque"
-	if e.rootless {
-		attr = "user.overlay.opaque"
-	}
-	return e.fs.Lsetxattr(e.abs(rel), attr, []byte("y"), 0)
+	return e.fs.Lsetxattr(e.abs(rel), e.opaqueAttr(), []byte("y"), 0)
 }
 
 // closeHoles removes the whiteouts that lie in opaque directories: there is
@@ -147,7 +170,7 @@ func (e *extractor) setOpaque(rel string) error {
 func (e *extractor) closeHoles() error {
 	for rel := range e.holes {
 		for dir := rel; dir != ""; {
-			dir = dir[:max(strings.LastIndexByte(dir, '/'), 0)]
+			dir = parentOf(dir)
 			if _, ok := e.opaque[dir]; !ok {
 				continue
 			}

@@ -1,0 +1,114 @@
+package extract
+
+import (
+	"archive/tar"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lowerDir is the header of the directory rel as the layers below have it.
+func (e *extractor) lowerDir(rel string) (*tar.Header, error) {
+	h := &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: implied}
+	fi, err := e.lowerStat(rel)
+	if err != nil || !isDir(fi) {
+		return h, err
+	}
+	if h, err = tar.FileInfoHeader(fi, ""); err != nil {
+		return nil, err
+	}
+	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
+	return h, nil
+}
+
+// lowerStat gives what the layers below show at rel, nil for nothing.
+func (e *extractor) lowerStat(rel string) (fs.FileInfo, error) {
+	if err := e.openLower(); err != nil {
+		return nil, err
+	}
+	for _, root := range e.lower {
+		fi, ends, err := e.lookIn(root, rel)
+		if ends || err != nil {
+			return fi, err
+		}
+	}
+	return nil, nil
+}
+
+// lookIn looks for rel in one layer. ends says that what is below doesn't matter.
+func (e *extractor) lookIn(root *os.Root, rel string) (found fs.FileInfo, ends bool, err error) {
+	for i := 1; i <= len(rel); i++ {
+		if i < len(rel) && rel[i] != '/' {
+			continue
+		}
+		fi, err := root.Lstat(rel[:i])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, ends, nil
+		case err != nil:
+			return nil, false, err
+		case fi.Mode()&fs.ModeCharDevice != 0 && device(fi) == 0:
+			return nil, true, nil
+		case i == len(rel):
+			return fi, true, nil
+		case !fi.IsDir():
+			return nil, true, nil
+		}
+		if ends, err = e.isOpaque(root, rel[:i], ends); err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, ends, nil
+}
+
+// isOpaque reports whether rel hides what is below, or was says so already.
+func (e *extractor) isOpaque(root *os.Root, rel string, was bool) (bool, error) {
+	if was {
+		return true, nil
+	}
+	v, err := e.fs.Lgetxattr(root.Name()+"/"+rel, e.opaqueAttr())
+	switch {
+	case err == nil:
+		return string(v) == "y", nil
+	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
+		return false, nil
+	}
+	return false, err
+}
+
+func device(fi fs.FileInfo) uint64 {
+	if st, ok := fi.Sys().(*unixStat); ok {
+		return st.Rdev
+	}
+	return 0
+}
+
+func (e *extractor) opaqueAttr() string {
+	if e.rootless {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
+func (e *extractor) openLower() error {
+	for _, name := range e.opt.Lower[len(e.lower):] {
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return err
+		}
+		e.lower = append(e.lower, root)
+	}
+	return nil
+}
+
+func (e *extractor) close() {
+	for _, root := range append(e.lower, e.root) {
+		_ = root.Close() // only looked at, or written through
+	}
+}
+
+// parentOf gives the directory of rel, "" for the root.
+func parentOf(rel string) string { return rel[:max(strings.LastIndexByte(rel, '/'), 0)] }

@@ -1,0 +1,108 @@
+package extract_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quaymaster/quaymaster/extract"
+	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/need"
+)
+
+// TestOverlay mounts what was extracted and looks at it through the kernel's eyes.
+func TestOverlay(t *testing.T) {
+	need.Root(t)
+	lower := []Entry{Dir("a"), File("a/x", "1"), File("a/d/y", "2"), Dir("ab"), File("ab/z", "3"),
+		Entry{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3}}, File("tmp/f", "")}
+	tests := []struct {
+		name string
+		in   layers
+		want []string // of a and ab
+	}{
+		{"deleted file", layers{lower, {whiteout("a/.wh.x")}}, []string{"a/", "a/d/", "a/d/y=2", "ab/", "ab/z=3"}},
+		{"deleted directory", layers{lower, {whiteout(".wh.a")}}, []string{"ab/", "ab/z=3"}},
+		{"whiteout of what isn't there", layers{lower, {whiteout("a/.wh.no"), whiteout("ab/no/.wh.no"), whiteout("ab/z/.wh.no")}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/z=3"}},
+		{"whiteout of what is deleted already", layers{lower, {whiteout(".wh.a")}, {whiteout("a/d/.wh.y"), whiteout("a/.wh.x")}}, []string{"ab/", "ab/z=3"}},
+		{"whiteout below what is opaque", layers{lower, {whiteout("a/.wh..wh..opq"), File("a/n", "4")}, {whiteout("a/.wh.x"), whiteout("a/.wh.n")}}, []string{"a/", "ab/", "ab/z=3"}},
+		{"opaque", layers{lower, {Dir("a"), whiteout("a/.wh..wh..opq"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"opaque behind what it keeps", layers{lower, {File("a/n", "4"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"whiteouts in opaque directories", layers{lower, {whiteout("a/.wh.x"), whiteout("a/d/.wh.y"), whiteout("a/.wh..wh..opq"), whiteout("a/.wh.later")}}, []string{"a/", "a/d/", "ab/", "ab/z=3"}},
+		{"deleted and made again", layers{lower, {whiteout(".wh.a"), Dir("a"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"deleted and made again without entry", layers{lower, {whiteout(".wh.a"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"made again and deleted", layers{lower, {Dir("a"), File("a/n", "4"), whiteout(".wh.a")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"file and its whiteout", layers{lower, {whiteout("a/.wh.x"), File("a/x", "4"), whiteout("a/.wh.x"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/x=4", "ab/", "ab/z=3"}},
+		{"directory file directory", layers{lower, {File("a", "4")}, {whiteout(".wh.a"), File("a/n", "5")}}, []string{"a/", "a/n=5", "ab/", "ab/z=3"}},
+		{"opaque root", layers{lower, {File("a/n", "4"), whiteout(".wh..wh..opq"), Dir("ab")}}, []string{"a/", "a/n=4", "ab/"}},
+		{"a device that means a whiteout", layers{lower, {Entry{Header: tar.Header{Name: "a/x", Typeflag: tar.TypeChar}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=", "ab/", "ab/z=3"}},
+		{"an attribute that means opaque", layers{lower, {Entry{Header: tar.Header{Name: "a/", Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/z=3"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			base := t.TempDir()
+			dirs := []string{} // the nearest first
+			for i, l := range tt.in {
+				dir := fmt.Sprintf("%s/%d", base, i)
+				if err := os.Mkdir(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := extract.Layer(t.Context(), dir, bytes.NewReader(Tar(l...)), extract.Options{Overlay: true, Lower: dirs}); err != nil {
+					t.Fatal(err)
+				}
+				dirs = append([]string{dir}, dirs...)
+			}
+			root := filepath.Join(base, "mounted")
+			if err := os.Mkdir(root, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("overlay", root, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(dirs, ":")); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(root, 0); err != nil {
+					t.Error(err)
+				}
+			})
+			got := slices.DeleteFunc(tree(t, root), func(s string) bool { return strings.HasPrefix(s, "tmp/") })
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestOverlayParents: a directory that a layer has no entry for must not hide how
+// the one below looks.
+func TestOverlayParents(t *testing.T) {
+	need.Root(t)
+	lower, upper := t.TempDir(), t.TempDir()
+	for _, l := range []struct {
+		dir   string
+		in    []Entry
+		lower []string
+	}{
+		{lower, []Entry{{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3, Gid: 4}}}, nil},
+		{upper, []Entry{File("tmp/a/f", "")}, []string{lower}},
+	} {
+		if _, err := extract.Layer(t.Context(), l.dir, bytes.NewReader(Tar(l.in...)), extract.Options{Overlay: true, Lower: l.lower}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var a, b unix.Stat_t
+	if err := unix.Lstat(lower+"/tmp", &a); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Lstat(upper+"/tmp", &b); err != nil {
+		t.Fatal(err)
+	}
+	if a.Mode != b.Mode || a.Uid != b.Uid || a.Gid != b.Gid || a.Mtim != b.Mtim {
+		t.Errorf("got %o %d:%d %v, want %o %d:%d %v", b.Mode, b.Uid, b.Gid, b.Mtim, a.Mode, a.Uid, a.Gid, a.Mtim)
+	}
+}
