@@ -21,6 +21,9 @@ type Kind struct {
 	// Options are the names of the URI's options and what each does. Any other
 	// name is an error.
 	Options map[string]string
+	// Path says that the URI is PATH[:REF] of a file or folder ([URI.Path]). As a
+	// destination, the path may have placeholders ([Template]).
+	Path bool
 	// Source opens the place to be read from. nil: it can't be.
 	Source func(ctx context.Context, u URI, env Env) (Images, error)
 	// Target opens the place to be written to. nil: it can't be.

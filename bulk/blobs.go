@@ -60,8 +60,16 @@ type fault struct {
 const maxFaults = 3
 
 func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
-	return &blobs{
+	b := blobs{
 		ctx: ctx, slots: semaphore.NewWeighted(int64(opt.blobs())), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
+	}
+	return b.apart()
+}
+
+// apart gives a table of its own for one of several places, with b's slots.
+func (b *blobs) apart() *blobs {
+	return &blobs{
+		ctx: b.ctx, slots: b.slots, passes: b.passes, dry: b.dry, count: b.count,
 		homes: map[string]home{}, first: map[key]home{}, more: map[key][]home{}, flights: map[key][]*flight{}, broken: map[key]*fault{},
 		made: map[key]*pipeline.Made{},
 	}

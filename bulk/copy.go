@@ -23,7 +23,8 @@ import (
 // The error joins what failed, one error for each image. It also matches
 // [oci.ErrIncomplete] if the listing ended early, [oci.ErrUsage] if the place
 // takes one image and there are more (nothing is transferred then) or if two
-// images would get one name (the second is refused), and ctx's cause if ctx
+// images would get one name (the second is refused; with [Options.Ahead] nothing is
+// begun then, and it is a [*CollisionError]), and ctx's cause if ctx
 // ended before the work. An image that was abandoned because of that is no
 // failure. A full or read-only disk ends the run as [Options.FailFast] does.
 func Copy(ctx context.Context, src backend.Images, dst oci.Target, opt Options) (*oci.Report, error) {
@@ -34,6 +35,10 @@ func Copy(ctx context.Context, src backend.Images, dst oci.Target, opt Options) 
 	r.progress = newProgress(opt.Events, src)
 	shelf, ok := dst.(oci.Shelf)
 	r.shelf = ok && shelf.SharedBlobs()
+	r.namer, _ = dst.(oci.Namer)
+	if r.spread, ok = dst.(oci.Spread); ok {
+		r.places = map[string]*place{}
+	}
 	return r.do(ctx)
 }
 
@@ -48,7 +53,10 @@ type run struct {
 	opt      Options
 	traits   oci.Traits
 	shelf    bool
+	namer    oci.Namer  // dst, if it is one
+	spread   oci.Spread // likewise
 	started  time.Time
+	ctx      context.Context // the caller's: places are finished also once a failure ended the rest
 	progress *progress
 	count    transfers
 	blobs    *blobs
@@ -62,6 +70,10 @@ type run struct {
 	warned  map[string]bool
 	listing error // that ended it
 	cut     bool  // images were listed, or may be, that were not begun
+	listed  bool  // the listing was told to progress as a whole
+	places  map[string]*place
+	// unfinished are errors of places whose images are there all the same.
+	unfinished error
 }
 
 func (r *run) do(ctx context.Context) (*oci.Report, error) {
@@ -77,14 +89,17 @@ func (r *run) do(ctx context.Context) (*oci.Report, error) {
 	r.group = group
 	group.SetLimit(r.opt.images())
 	r.blobs = newBlobs(gctx, r.opt, &r.count)
+	r.ctx = ctx
 	r.discover(gctx)
 	_ = group.Wait() // the error that ended the run; it is among r.failed
 	r.blobs.wait()
+	r.leaveAll()
 	r.saveCache(ctx)
 	ended := context.Cause(ctx)
+	finished := r.finish(ctx)
 	errs := append(r.failed, r.listing)
 	if ended == nil {
-		errs = append(errs, oci.Wrap(r.finish(ctx), "finish", "destination", oci.Descriptor{}))
+		errs = append(errs, finished, r.unfinished)
 		if r.cut {
 			errs = append(errs, errCut)
 		}
@@ -94,7 +109,10 @@ func (r *run) do(ctx context.Context) (*oci.Report, error) {
 
 // discover starts the images as slots come free.
 func (r *run) discover(ctx context.Context) {
-	var only *oci.Item // of a place for one, until it is known that there is no second
+	if r.opt.Ahead || r.spread != nil || !r.traits.Many {
+		r.ahead(ctx)
+		return
+	}
 	for item, err := range r.src.Discover(ctx) {
 		if ctx.Err() != nil {
 			r.cut = true
@@ -104,23 +122,13 @@ func (r *run) discover(ctx context.Context) {
 			r.listing = listingError(r.src, err)
 			break
 		}
-		switch {
-		case r.traits.Many:
-			r.start(ctx, item)
-		case only == nil:
-			only = &item
-		default:
-			r.listing = oci.Usage(fmt.Sprintf("the destination takes one image, and the source has more (%s, %s, …): use dir://, ocidir:// or a path with {repo} and {tag}",
-				only.Ref.Tagged(), item.Ref.Tagged()))
-			only = nil
-		}
-		if r.listing != nil {
-			break
-		}
+		r.start(ctx, r.plan(item))
 	}
-	if only != nil && ctx.Err() == nil {
-		r.start(ctx, *only)
-	}
+	r.listingEnded(ctx)
+}
+
+// listingEnded says so, and notes whether images were left out.
+func (r *run) listingEnded(ctx context.Context) {
 	if l := r.progress.lister; l != nil && ctx.Err() != nil && !l.Listing().Done {
 		r.cut = true
 	}
@@ -137,29 +145,34 @@ func listingError(src backend.Images, err error) error {
 	return fmt.Errorf("%w: %w", oci.ErrIncomplete, err)
 }
 
-// start enters item into the report and begins it once a slot is free.
-func (r *run) start(ctx context.Context, item oci.Item) {
-	to, err := r.opt.name(item)
-	i, isNew, taken := r.enter(item, to)
+// start enters p into the report and begins it once a slot is free.
+func (r *run) start(ctx context.Context, p planned) {
+	i, isNew, taken := r.enter(p)
 	if !isNew {
 		return
 	}
+	err := p.err
 	if err == nil {
 		err = taken
 	}
-	r.progress.listed()
+	if !r.listed {
+		r.progress.listed()
+	}
 	r.group.Go(func() error {
-		r.progress.started(i+1, item, to)
-		report := pipeline.Unbegun(item, to)
+		r.progress.started(i+1, p.item, p.to)
+		report := p.report
 		switch {
 		case err != nil:
 			report, err = failure(report, "name", err)
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
 		default:
-			report, err = r.image(ctx, item, to)
+			report, err = r.image(ctx, p)
 		}
-		return r.end(i, item, to, report, err)
+		if r.spread != nil && p.err == nil {
+			report, err = r.leave(i, p, report, err)
+		}
+		return r.end(i, p, report, err)
 	})
 }
 
@@ -169,33 +182,31 @@ func failure(report oci.ImageReport, step string, err error) (oci.ImageReport, e
 	return report, &oci.Error{Op: "copy", Ref: report.Reference, Err: err}
 }
 
-// enter gives item its place in the report. taken says that another image has
+// enter gives p its place in the report. taken says that another image has
 // its name. The same image once more is no new one.
-func (r *run) enter(item oci.Item, to oci.Ref) (i int, isNew bool, taken error) {
+func (r *run) enter(p planned) (i int, isNew bool, taken error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	report := pipeline.Unbegun(item, to)
-	name := keyOf(oci.Digest(report.Destination))
-	if n, ok := r.names[name]; !ok {
-		r.names[name] = int32(len(r.images))
-	} else if before := r.images[n]; before.Reference != report.Reference || report.Digest != "" && report.Digest != before.Digest {
-		taken = oci.Usage(fmt.Sprintf("it would overwrite %s: both are to be %s; change the names at the destination", before.Reference, report.Destination))
+	if n, ok := r.names[p.key]; !ok {
+		r.names[p.key] = int32(len(r.images))
+	} else if before := r.images[n]; !sameImage(before, p.report) {
+		taken = oci.Usage(fmt.Sprintf("it would overwrite %s: both are to be %s; change the names at the destination", before.Reference, p.report.Destination))
 	} else {
 		return 0, false, nil
 	}
-	r.images = append(r.images, report)
+	r.images = append(r.images, p.report)
 	return len(r.images) - 1, true, taken
 }
 
 // image copies one.
-func (r *run) image(ctx context.Context, item oci.Item, to oci.Ref) (oci.ImageReport, error) {
-	source, err := r.src.Source(ctx, item)
+func (r *run) image(ctx context.Context, p planned) (oci.ImageReport, error) {
+	source, err := r.src.Source(ctx, p.item)
 	if err != nil {
-		return failure(pipeline.Unbegun(item, to), "open source", err)
+		return failure(p.report, "open source", err)
 	}
-	dest, err := r.dst.Image(ctx, to)
+	dest, err := r.dst.Image(ctx, p.to)
 	if err != nil {
-		return failure(pipeline.Unbegun(item, to), "open destination", err)
+		return failure(p.report, "open destination", err)
 	}
 	b := &berth{Destination: dest, holds: 1, warn: func(err error) { r.warn(err.Error()) }}
 	defer b.release()
@@ -203,23 +214,26 @@ func (r *run) image(ctx context.Context, item oci.Item, to oci.Ref) (oci.ImageRe
 		r.count.fetchedBytes.Add(n)
 		r.progress.moved(n)
 	}}
-	return pipeline.Copy(ctx, pipeline.Image{Item: item, Source: source, Dest: dest, Traits: r.traits, To: to}, pipeline.Options{
+	report, err := pipeline.Copy(ctx, pipeline.Image{Item: p.item, Source: source, Dest: dest, Traits: r.traits, To: p.to}, pipeline.Options{
 		Platforms: r.opt.Platforms, Verify: r.opt.Verify, DryRun: r.opt.DryRun, FollowMoved: r.opt.FollowMoved,
-		Filters: r.opt.Filters, Mover: r.mover(b, to), Warn: r.warn,
+		Filters: r.opt.Filters, Mover: r.mover(b, p), Warn: r.warn,
 	})
+	report.Destination = p.report.Destination
+	return report, err
 }
 
 // mover gives the run's blob table as the image b sees it.
-func (r *run) mover(b *berth, to oci.Ref) *mover {
-	m := &mover{blobs: r.blobs, dest: b, to: to, cache: r.cache, specs: r.opt.FilterSpecs}
+func (r *run) mover(b *berth, p planned) *mover {
+	to := p.to
+	m := &mover{blobs: r.table(p.place), dest: b, to: to, cache: r.cache, specs: r.opt.FilterSpecs}
 	_, mounts := b.Destination.(oci.Mounter)
 	switch {
 	case r.traits.Ordered || !r.shelf && !mounts:
 		m.alone = true
 	case r.shelf:
-		m.home = r.blobs.home("")
+		m.home = m.blobs.home("")
 	default:
-		m.home = r.blobs.home(to.Repository)
+		m.home = m.blobs.home(to.Repository)
 	}
 	return m
 }
@@ -240,8 +254,8 @@ func (r *run) warn(line string) {
 // maxWarnings is how many different lines a run tells.
 const maxWarnings = 100
 
-// end enters what became of image i. Its error ends the run.
-func (r *run) end(i int, item oci.Item, to oci.Ref, report oci.ImageReport, err error) error {
+// end enters what became of p, the image i. Its error ends the run.
+func (r *run) end(i int, p planned, report oci.ImageReport, err error) error {
 	if report.Status == oci.StatusFailed {
 		r.mu.Lock()
 		r.failed = append(r.failed, err)
@@ -250,7 +264,7 @@ func (r *run) end(i int, item oci.Item, to oci.Ref, report oci.ImageReport, err 
 	r.mu.Lock()
 	r.images[i] = report
 	r.mu.Unlock()
-	r.progress.ended(i+1, item, to, &report)
+	r.progress.ended(i+1, p.item, p.to, &report)
 	if report.Status == oci.StatusFailed && (r.opt.FailFast || hopeless(err)) {
 		return err
 	}
@@ -264,15 +278,47 @@ func hopeless(err error) bool {
 }
 
 // finish makes visible what was committed. With nothing there it isn't called,
-// so that no empty archive comes to be.
+// so that no empty archive comes to be; nor in a run that was interrupted.
 func (r *run) finish(ctx context.Context) error {
-	if r.opt.DryRun {
-		return nil
-	}
-	for _, i := range r.images {
-		if i.Status == oci.StatusCopied || i.Status == oci.StatusSkipped {
-			return r.dst.Finish(ctx)
+	var there []int
+	for i, report := range r.images {
+		if isThere(report) {
+			there = append(there, i)
 		}
 	}
-	return nil
+	switch {
+	case r.opt.DryRun || r.spread != nil || len(there) == 0:
+		return nil
+	case ctx.Err() != nil:
+		r.lost(there, nil, -1)
+		return nil
+	}
+	err := oci.Wrap(r.dst.Finish(ctx), "finish", "destination", oci.Descriptor{})
+	if err != nil && r.lost(there, err, -1) {
+		return nil // it is that of each image
+	}
+	return err
+}
+
+// lost enters that the images there aren't, since their file wasn't finished, or
+// failed to be; false if they are there all the same. An image that was skipped
+// was there before. Who enters an error of the image mine does so himself.
+func (r *run) lost(there []int, err error, mine int) bool {
+	if !r.traits.Late {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, i := range there {
+		report := &r.images[i]
+		if report.Status == oci.StatusSkipped && err == nil || i == mine {
+			continue
+		}
+		report.Status, report.Verified = oci.StatusInterrupted, false
+		if err != nil {
+			failed, e := failure(*report, "finish", err)
+			*report, r.failed = failed, append(r.failed, e)
+		}
+	}
+	return true
 }

@@ -2,11 +2,9 @@ package bulk
 
 import (
 	"fmt"
-	"maps"
-	"regexp"
-	"slices"
 	"strings"
 
+	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -19,14 +17,11 @@ type Naming struct {
 	Prefix   string // path in front of the repository; "" for none
 	// StripNamespace drops the first part of repository paths that have more.
 	StripNamespace bool
-	// Template replaces repository:tag. {registry} {namespace} {repo} {name}
-	// {tag} {digest} stand for parts of the source: of quay.io/kolla/team/svc:1,
-	// namespace is kolla, repo is team/svc and name is svc; digest has no
-	// algorithm in front.
+	// Template, a [backend.Template], replaces repository:tag.
 	Template string
+	// Arch is what {arch} in Template stands for.
+	Arch string
 }
-
-var placeholderRE = regexp.MustCompile(`\{[^{}]*\}`)
 
 // Name gives the destination of item. It returns an error matching
 // [oci.ErrUsage] where that is no valid name, or Template has an unknown
@@ -36,38 +31,24 @@ func (n Naming) Name(item oci.Item) (oci.Ref, error) {
 	if to.Registry == "" {
 		to.Registry = item.Ref.Registry
 	}
-	namespace, repo, ok := strings.Cut(item.Ref.Repository, "/")
-	if !ok {
-		namespace, repo = "", item.Ref.Repository
-	}
 	switch {
 	case n.Template != "":
-		_, hex, _ := strings.Cut(string(item.Desc.Digest), ":")
-		values := map[string]string{
-			"{registry}":  strings.ReplaceAll(item.Ref.Registry, ":", "-"),
-			"{namespace}": namespace,
-			"{repo}":      repo,
-			"{name}":      repo[strings.LastIndexByte(repo, '/')+1:],
-			"{tag}":       item.Ref.Tag,
-			"{digest}":    hex,
+		t, err := backend.ParseTemplate(n.Template)
+		if err != nil {
+			return oci.Ref{}, err
 		}
-		var unknown string
-		text := placeholderRE.ReplaceAllStringFunc(n.Template, func(p string) string {
-			v, ok := values[p]
-			if !ok {
-				unknown = p
-			}
-			return v
-		})
-		if unknown != "" {
-			return oci.Ref{}, oci.Usage(fmt.Sprintf("template %q: unknown placeholder %s; it can have %s", n.Template, unknown, strings.Join(slices.Sorted(maps.Keys(values)), " ")))
+		text, err := t.Expand(backend.Subject{Ref: item.Ref, Digest: item.Desc.Digest, Arch: n.Arch})
+		if err != nil {
+			return oci.Ref{}, err
 		}
 		to.Repository, to.Tag, _ = strings.Cut(strings.TrimPrefix(text, "/"), ":")
 		if to.Digest = item.Ref.Digest; to.Tag != "" {
 			to.Digest = ""
 		}
 	case n.StripNamespace:
-		to.Repository = repo
+		if _, repo, ok := strings.Cut(item.Ref.Repository, "/"); ok {
+			to.Repository = repo
+		}
 	}
 	if n.Prefix != "" {
 		to.Repository = strings.TrimSuffix(n.Prefix+"/"+to.Repository, "/")

@@ -35,6 +35,10 @@ type Options struct {
 	// Name gives an image's name at the destination. nil keeps its own. An error
 	// of it is that image's.
 	Name func(oci.Item) (oci.Ref, error)
+	// Ahead reads the whole listing and checks all names at the destination before
+	// the first image is begun: for names that may collide. A destination that
+	// is an [oci.Spread] has it always.
+	Ahead bool
 	// Events takes progress; see [Event]. nil discards it.
 	Events func(Event)
 	// Warn takes one line that the user should see. nil discards it.

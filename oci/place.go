@@ -43,6 +43,7 @@ type Traits struct {
 	Index   bool // indexes and artifacts; else one platform is chosen
 	Raw     bool // layers as plain tar, Desc.Digest is the diffID (dir, docker-save, daemon, bundle, mounts)
 	Ordered bool // layers one at a time, lowest first (bundle)
+	Late    bool // one file: none of its images is there before Finish
 	// Compression is what layers are to be stored as: "gzip", "zstd" or "none".
 	// "" or "keep" leaves a layer that a manifest describes as it is; what no
 	// manifest describes ([AnnotationSynthetic]) gets gzip. It means nothing
