@@ -4,6 +4,7 @@ package all
 import (
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/backend/dir"
+	"github.com/quaymaster/quaymaster/backend/dockerpush"
 	"github.com/quaymaster/quaymaster/backend/ocidir"
 	"github.com/quaymaster/quaymaster/backend/registry"
 )
@@ -13,4 +14,5 @@ var Table = backend.Table{
 	registry.Kind,
 	ocidir.Kind,
 	dir.Kind,
+	dockerpush.Kind,
 }
