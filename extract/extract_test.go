@@ -41,7 +41,7 @@ func runIn(t *testing.T, dir string, ls layers) (string, []string, error) {
 	var sums extract.Sums
 	for _, l := range ls {
 		st, err := extract.Layer(t.Context(), dir, bytes.NewReader(Tar(l...)), extract.Options{Sums: &sums})
-		warned = append(warned, st.Warnings...)
+		warned = append(warned, st.Warnings.Lines()...)
 		if err != nil {
 			return dir, warned, err
 		}

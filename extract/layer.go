@@ -43,8 +43,8 @@ type Options struct {
 type Stats struct {
 	Tar   layer.Tar // of the layer: its digest, size and entries
 	Bytes int64     // content of regular files
-	// Warnings say what could not be kept, a line for each kind.
-	Warnings []string
+	// Warnings say what could not be kept.
+	Warnings Warnings
 }
 
 // implied is the time of directories that no layer has an entry for.
@@ -70,7 +70,12 @@ func Layer(ctx context.Context, dir string, r io.Reader, opt Options) (Stats, er
 	if err == nil && opt.Overlay {
 		err = e.closeHoles()
 	}
-	e.stats.Warnings = e.warn.lines()
+	if errors.Is(err, oci.ErrInvalid) && ctx.Err() == nil {
+		// If r isn't what its digest says, then that is why.
+		if _, why := io.Copy(io.Discard, ctxReader{ctx, r}); errors.Is(why, oci.ErrDigestMismatch) {
+			err = why
+		}
+	}
 	return e.stats, err
 }
 
@@ -94,7 +99,6 @@ type extractor struct {
 	linked string // what the hard link at hand links to
 
 	stats Stats
-	warn  warnings
 }
 
 // quiet has umoci's logger say nothing: what matters is in errors and warnings.
@@ -150,7 +154,7 @@ func (e *extractor) entry(in *oci.Entry) error {
 func (e *extractor) visit(in *oci.Entry) error {
 	name, escapes := clean(in.Header.Name)
 	if escapes {
-		e.warn.add(warnEscapes, 1)
+		e.stats.Warnings.count(warnEscapes)
 	}
 	if depth(name) > maxDepth {
 		return fmt.Errorf("%w: over %d directories deep", oci.ErrTooLarge, maxDepth)
@@ -158,7 +162,7 @@ func (e *extractor) visit(in *oci.Entry) error {
 	m, about := markOf(name)
 	switch m {
 	case markOther:
-		e.warn.add(warnMark, 1)
+		e.stats.Warnings.count(warnMark)
 		return nil
 	case markOpaque:
 		return e.hideDir(about)
@@ -211,7 +215,7 @@ func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
 	size, flag := h.Size, h.Typeflag
 	err := e.te.UnpackEntry(e.dir, h, body)
 	if errors.Is(err, os.ErrPermission) && isDevice(flag) && !e.rootless {
-		e.warn.add(warnDevice, 1) // root, but not the machine's
+		e.stats.Warnings.count(warnDevice) // root, but not the machine's
 		h.Typeflag, h.Mode, h.Size = tar.TypeReg, 0, 0
 		size, flag = 0, tar.TypeReg
 		err = e.te.UnpackEntry(e.dir, h, empty{})
