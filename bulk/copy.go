@@ -210,10 +210,10 @@ func (r *run) image(ctx context.Context, p planned) (oci.ImageReport, error) {
 	}
 	b := &berth{Destination: dest, holds: 1, warn: func(err error) { r.warn(err.Error()) }}
 	defer b.release()
-	source = counted{Source: source, blobs: &r.count.fetched, bytes: func(n int64) {
+	source = countSource(source, counted{blobs: &r.count.fetched, bytes: func(n int64) {
 		r.count.fetchedBytes.Add(n)
 		r.progress.moved(n)
-	}}
+	}})
 	report, err := pipeline.Copy(ctx, pipeline.Image{Item: p.item, Source: source, Dest: dest, Traits: r.traits, To: p.to}, pipeline.Options{
 		Platforms: r.opt.Platforms, Verify: r.opt.Verify, DryRun: r.opt.DryRun, FollowMoved: r.opt.FollowMoved,
 		Filters: r.opt.Filters, Mover: r.mover(b, p), Warn: r.warn,

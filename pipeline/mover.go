@@ -8,8 +8,9 @@ import (
 
 // A Piece is one blob that an image needs at its destination.
 type Piece struct {
-	// Blob has digest and size, but for layers as plain tar: their digest is
-	// the diffID and their size -1. Open reads from the source.
+	// Blob has digest and size, but for layers as plain tar: their digest is the
+	// diffID, and their size -1 where the source has them compressed. Open reads
+	// from the source.
 	Blob oci.Blob
 	// Size counts the bytes as the source stores them.
 	Size int64
@@ -37,13 +38,16 @@ const (
 // Implementations are safe for concurrent use.
 type Mover interface {
 	Move(ctx context.Context, p Piece) (oci.Descriptor, Way, error)
-	// Make brings what filters make of a layer. If they leave it as it was it
+	// Make brings what filters, or other compression, make of a layer. If they leave it as it was it
 	// only says so; then the caller moves it. In a dry run nobody may know what
 	// it comes to: Digest is "" then.
 	Make(ctx context.Context, m *Making) (Made, Way, error)
 	// Known says what a layer comes to if that is known without reading it. It
 	// doesn't promise that the blob is anywhere.
 	Known(m *Making) (Made, bool)
+	// Dest is the destination, for the parts of a stream, which are put as they
+	// come.
+	Dest() oci.Destination
 }
 
 // direct is the Mover of an image that shares nothing.
@@ -74,3 +78,5 @@ func (m direct) Make(ctx context.Context, mk *Making) (Made, Way, error) {
 }
 
 func (m direct) Known(*Making) (Made, bool) { return Made{}, false }
+
+func (m direct) Dest() oci.Destination { return m.dest }
