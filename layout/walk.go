@@ -15,14 +15,22 @@ const maxDepth = 8
 // blob for each config, layer and what else they name. Manifests are checked
 // against their digests on the way.
 func (r *Reader) Walk(ctx context.Context, root oci.Descriptor, blob func(d oci.Descriptor, isConfig bool) error) error {
-	w := walker{r, map[oci.Digest]bool{}, blob}
+	w := walker{reader: r, seen: map[oci.Digest]bool{}, blob: blob}
+	return w.visit(ctx, root, 0)
+}
+
+// Reach is Walk that calls visit for manifests too, each before it is read.
+func (r *Reader) Reach(ctx context.Context, root oci.Descriptor, visit func(d oci.Descriptor) error) error {
+	w := walker{reader: r, seen: map[oci.Digest]bool{}, manifest: visit,
+		blob: func(d oci.Descriptor, _ bool) error { return visit(d) }}
 	return w.visit(ctx, root, 0)
 }
 
 type walker struct {
-	reader *Reader
-	seen   map[oci.Digest]bool
-	blob   func(d oci.Descriptor, isConfig bool) error
+	reader   *Reader
+	seen     map[oci.Digest]bool
+	manifest func(d oci.Descriptor) error // nil for nothing
+	blob     func(d oci.Descriptor, isConfig bool) error
 }
 
 func (w *walker) visit(ctx context.Context, d oci.Descriptor, depth int) error {
@@ -35,6 +43,11 @@ func (w *walker) visit(ctx context.Context, d oci.Descriptor, depth int) error {
 	w.seen[d.Digest] = true
 	if depth > maxDepth {
 		return fmt.Errorf("%s: %w: indexes nested deeper than %d", d.Digest, oci.ErrInvalid, maxDepth)
+	}
+	if w.manifest != nil {
+		if err := w.manifest(d); err != nil {
+			return err
+		}
 	}
 	d, raw, err := w.reader.Manifest(d)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/backend/dir"
 	"github.com/quaymaster/quaymaster/backend/dockerpush"
+	"github.com/quaymaster/quaymaster/backend/ociarchive"
 	"github.com/quaymaster/quaymaster/backend/ocidir"
 	"github.com/quaymaster/quaymaster/backend/registry"
 )
@@ -13,6 +14,7 @@ import (
 var Table = backend.Table{
 	registry.Kind,
 	ocidir.Kind,
+	ociarchive.Kind,
 	dir.Kind,
 	dockerpush.Kind,
 }
