@@ -130,11 +130,11 @@ func (d *destination) has(ctx context.Context, desc oci.Descriptor) (bool, error
 	return ok && (desc.Size <= 0 || size == desc.Size), err
 }
 
-// PutBlob takes the config (Layer -1), and layers as plain tar: Desc.Digest, or
-// DiffID, is what their bytes must hash to.
+// PutBlob takes the config ([oci.NoLayer]), and layers as plain tar: Desc.Digest,
+// or DiffID, is what their bytes must hash to, if it is known.
 func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
 	name := layerPath
-	if b.Layer < 0 {
+	if b.Layer == oci.NoLayer {
 		name = configPath
 	} else if b.Desc.Digest == "" {
 		b.Desc.Digest = b.DiffID
@@ -145,11 +145,14 @@ func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if b.Layer < 0 {
+	if b.Layer == oci.NoLayer {
 		d.config = desc.Digest
 		return desc, nil
 	}
 	d.layers.wrote(layerPath(desc.Digest), desc.Size)
+	if b.Layer == oci.UnknownLayer {
+		return desc, nil // Commit finds it by the config's diff_ids
+	}
 	if d.order == nil {
 		d.order = map[int]oci.Digest{}
 	}
