@@ -17,7 +17,7 @@ const saveWithin = 2 * time.Second
 // openCache reads the layer cache, if the run has one. A file that can't be used
 // is no reason not to copy.
 func (r *run) openCache() {
-	if r.opt.LayerCache == "" || r.opt.Filters.Empty() {
+	if r.opt.LayerCache == "" || r.opt.Filters.Empty() && r.traits.Raw {
 		return
 	}
 	c, err := layercache.Open(r.opt.LayerCache)
@@ -72,6 +72,9 @@ func (m *mover) remember(mk *pipeline.Making, made pipeline.Made) {
 		return
 	}
 	e := layercache.Entry{Desc: mk.Desc(made), DiffID: made.DiffID, Unchanged: made.Unchanged, Codec: string(mk.Codec), Specs: m.specs}
+	if mk.Recodes {
+		e.Specs = nil // no filters of occystrap's
+	}
 	if _, ok := m.dest.Destination.(oci.Mounter); ok {
 		e.At = m.to.Name()
 	}

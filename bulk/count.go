@@ -23,6 +23,7 @@ type transfers struct {
 	filtered  atomic.Int64 // layers that filters made others of
 	unchanged atomic.Int64 // layers that filters left as they were
 	refetched atomic.Int64 // of those, that were read at the source a second time
+	recoded   atomic.Int64 // layers that were compressed otherwise
 	fromCache atomic.Int64 // layers of which an earlier run knew what they come to
 	restarted atomic.Int64 // passes over layers that had to begin again
 }
@@ -42,6 +43,7 @@ func (t *transfers) report() map[string]int64 {
 		"layers_filtered":            t.filtered.Load(),
 		"layers_unchanged":           t.unchanged.Load(),
 		"layers_unchanged_refetched": t.refetched.Load(),
+		"layers_recoded":             t.recoded.Load(),
 		"layers_from_cache":          t.fromCache.Load(),
 		"passes_restarted":           t.restarted.Load(),
 	}

@@ -13,7 +13,7 @@ func keyOfMaking(mk *pipeline.Making) key {
 }
 
 // Make implements [pipeline.Mover]. A layer that images share goes through the
-// filters once: who comes later waits, and gets the result as any other blob.
+// filters, or is recoded, once: who comes later waits, and gets the result as any other blob.
 func (m *mover) Make(ctx context.Context, mk *pipeline.Making) (pipeline.Made, pipeline.Way, error) {
 	k := keyOfMaking(mk)
 	for again := false; ; again = true {
@@ -55,6 +55,9 @@ func (m *mover) takeMade(ctx context.Context, mk *pipeline.Making, made pipeline
 	if made.Unchanged || made.Digest == "" {
 		return made, pipeline.Present, nil
 	}
+	if mk.Sure && made.Restarts > 0 {
+		return m.makeSure(ctx, mk) // this pass doesn't know yet why it has to begin again
+	}
 	for {
 		_, way, err := m.Move(ctx, mk.Piece(made))
 		if !pipeline.IsRestart(err) {
@@ -62,6 +65,15 @@ func (m *mover) takeMade(ctx context.Context, mk *pipeline.Making, made pipeline
 		}
 		m.count.restarted.Add(1)
 	}
+}
+
+// makeSure makes mk for a destination that can't take anything back.
+func (m *mover) makeSure(ctx context.Context, mk *pipeline.Making) (pipeline.Made, pipeline.Way, error) {
+	if err := m.slots.Acquire(ctx, 1); err != nil {
+		return pipeline.Made{}, 0, err
+	}
+	defer m.slots.Release(1)
+	return m.make(ctx, mk)
 }
 
 // joinMaking gives what came of k, or the flight that makes it and whether it
@@ -121,11 +133,13 @@ func (m *mover) make(ctx context.Context, mk *pipeline.Making) (pipeline.Made, p
 	switch {
 	case made.Unchanged:
 		m.count.unchanged.Add(1)
+	case mk.Recodes:
+		m.count.recoded.Add(1)
 	default:
 		m.count.filtered.Add(1)
-		if way == pipeline.Fetched {
-			m.count.put.Add(1)
-		}
+	}
+	if !made.Unchanged && way == pipeline.Fetched {
+		m.count.put.Add(1)
 	}
 	m.remember(mk, made)
 	return made, way, nil

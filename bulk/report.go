@@ -61,7 +61,7 @@ func totals(images []oci.ImageReport) oci.Totals {
 		if i.Verified {
 			t.Verified++
 		}
-		if i.Written != "" && !i.Undone() && i.Status != oci.StatusSkipped {
+		if i.Written != "" && i.Digest != "" && !i.Undone() && i.Status != oci.StatusSkipped {
 			t.Rewritten++
 		}
 		if len(i.LeftOut) > 0 {

@@ -46,11 +46,12 @@ const (
 // An ImageReport says what became of one image.
 type ImageReport struct {
 	Reference   string `json:"reference"`   // at the source, without digest: "quay.io/kolla/nova-api:1"
-	Digest      Digest `json:"digest"`      // of the source's manifest or index; "" if it wasn't learnt
+	Digest      Digest `json:"digest"`      // of the source's manifest or index; "" if it wasn't learnt, or there is none ([AnnotationSynthetic])
 	Destination string `json:"destination"` // its name there
 	Status      Status `json:"status"`
 	// Written is the digest under the destination's name where it differs from
-	// Digest, because platforms were chosen or filters changed it.
+	// Digest, because platforms were chosen, filters changed it or layers were
+	// compressed otherwise, or because the source has none.
 	Written Digest `json:"written_digest,omitempty"`
 	// Platforms are those that were chosen of an index, LeftOut the others.
 	// Both are empty where the index was taken whole.
@@ -67,7 +68,8 @@ type ImageReport struct {
 	BlobsPresent int   `json:"blobs_present"` // already there
 
 	LayersFiltered      int `json:"layers_filtered,omitempty"`      // that filters made others of
-	AttestationsDropped int `json:"attestations_dropped,omitempty"` // about images that filters changed
+	LayersRecoded       int `json:"layers_recoded,omitempty"`       // that were compressed otherwise, and hold the same
+	AttestationsDropped int `json:"attestations_dropped,omitempty"` // about images that were changed
 
 	Step    string  `json:"step,omitempty"`  // that failed: "fetch blob"
 	Error   string  `json:"error,omitempty"` // the cause, with Step
@@ -88,7 +90,7 @@ type Totals struct {
 	Failed      int     `json:"failed"`
 	Interrupted int     `json:"interrupted"`
 	Verified    int     `json:"verified"`
-	Rewritten   int     `json:"rewritten"` // copied or planned with another digest than the source's
+	Rewritten   int     `json:"rewritten"` // copied or planned with another digest than the source's, which has one
 	LeftOut     int     `json:"left_out"`  // images of which platforms were left out
 	Layers      int     `json:"layers"`
 	BytesMoved  int64   `json:"bytes_moved"`

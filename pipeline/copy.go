@@ -43,8 +43,10 @@ func Copy(ctx context.Context, img Image, opt Options) (oci.ImageReport, error) 
 
 // Unbegun is the report of an image that nothing was done for yet.
 func Unbegun(item oci.Item, to oci.Ref) oci.ImageReport {
-	r := oci.ImageReport{Reference: label(item), Digest: item.Desc.Digest, Status: oci.StatusInterrupted}
-	r.Destination = to.Tagged()
+	r := oci.ImageReport{Reference: label(item), Status: oci.StatusInterrupted, Destination: to.Tagged()}
+	if !isSynthetic(item.Desc) {
+		r.Digest = item.Desc.Digest
+	}
 	return r
 }
 
@@ -122,13 +124,13 @@ func (c *copier) run(ctx context.Context) error {
 // copyRoot copies what root stands for. there is what the name has now, nil if
 // nothing.
 func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor) error {
-	c.report.Digest = root.Digest
+	c.learnt(root.Descriptor)
 	p, err := c.plan(ctx, root)
 	if err != nil {
 		return oci.Wrap(err, "choose platform", c.report.Reference, oci.Descriptor{})
 	}
 	c.report.Platforms, c.report.LeftOut, c.report.Layers = p.platforms, p.leftOut, 0
-	c.wrote(p.root.Digest)
+	c.wrote(p.root.Descriptor)
 	if there != nil && c.isAt(*there, p) && !c.opt.Filters.Looks {
 		return c.skip(ctx, *there, nil)
 	}
@@ -138,7 +140,7 @@ func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor)
 		}
 	}
 	if there != nil && c.foreseen(ctx, p.root, *there) {
-		c.wrote(there.Digest)
+		c.wrote(written(*there))
 		return c.skip(ctx, *there, nil)
 	}
 	if len(p.leftOut) > 0 && len(c.opt.Platforms) == 0 {
@@ -148,10 +150,18 @@ func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor)
 	return c.deliver(ctx, p, there)
 }
 
-// wrote notes the digest that the destination's name is to have.
-func (c *copier) wrote(d oci.Digest) {
-	if c.report.Written = ""; d != c.report.Digest && !c.Traits.Raw {
-		c.report.Written = d
+// wrote notes what the destination's name is to have.
+func (c *copier) wrote(d oci.Descriptor) {
+	if c.report.Written = ""; d.Digest != c.report.Digest && !c.Traits.Raw && !isSynthetic(d) {
+		c.report.Written = d.Digest
+	}
+}
+
+// learnt notes what the source's name has. Nobody else has a manifest that was
+// made up, so its digest is told to nobody.
+func (c *copier) learnt(d oci.Descriptor) {
+	if c.report.Digest = d.Digest; isSynthetic(d) {
+		c.report.Digest = ""
 	}
 }
 
@@ -166,7 +176,7 @@ func (c *copier) deliver(ctx context.Context, p plan, there *oci.Descriptor) err
 		return err
 	}
 	if !t.unknown.Load() {
-		c.wrote(root.Digest)
+		c.wrote(root.Descriptor)
 	}
 	switch {
 	case c.opt.DryRun:

@@ -9,8 +9,11 @@
 //
 // With filters, each layer of an image is a [Making] (making.go) that the Mover
 // sees to (filtered.go), then config, manifest and indexes are edited to say what
-// was made, in place and nothing else (edit.go). Where all of that is known
-// before, the image may turn out to be there (foresee.go).
+// was made, in place and nothing else (edit.go). So is a layer that the target
+// wants compressed otherwise (codec.go, recode.go): its tar and diffID stay, and a
+// manifest that the source made up becomes a real one; docker.go has what docker's
+// manifests can't hold. Where all of that is known before, the image may turn out
+// to be there (foresee.go).
 //
 // [Inspect] reads an image's metadata and no layer.
 //

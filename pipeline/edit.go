@@ -15,7 +15,7 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// An edit is an image on its way through filters.
+// An edit is an image on its way through filters, or to other compression.
 type edit struct {
 	node
 	config  []byte                     // as it was
@@ -42,8 +42,12 @@ func (c *copier) openEdit(ctx context.Context, n node) (*edit, error) {
 	if err != nil {
 		return nil, oci.Wrap(fmt.Errorf("config %s: %w: %w", n.m.Config.Digest, oci.ErrInvalid, err), "read config", c.report.Reference, oci.Descriptor{})
 	}
-	if e.diffIDs = cfg.RootFS.DiffIDs; len(c.opt.Filters.Entries) > 0 || c.Traits.Raw {
-		if err := checkDiffIDs(e.diffIDs, n.m.Layers); err != nil {
+	if e.diffIDs = cfg.RootFS.DiffIDs; len(c.opt.Filters.Entries) > 0 || c.Traits.Raw || c.recoded(n) {
+		err := checkDiffIDs(e.diffIDs, n.m.Layers)
+		if err == nil && isSynthetic(n.Descriptor) {
+			err = checkSynthetic(n.m, e.diffIDs)
+		}
+		if err != nil {
 			return nil, oci.Wrap(err, "read config", c.report.Reference, oci.Descriptor{})
 		}
 	}
@@ -75,10 +79,16 @@ func (e *edit) close(layers []result) (config []byte, n node, err error) {
 	if err != nil {
 		return nil, node{}, err
 	}
+	d := written(e.Descriptor)
 	if bytes.Equal(raw, e.raw) {
-		return config, e.node, nil
+		return config, node{d, e.raw, e.m}, nil
 	}
-	d := e.Descriptor
+	if outgrowsDocker(e.m, layers) {
+		d.MediaType = oci.MediaTypeManifest
+		if raw, err = toOCI(raw); err != nil {
+			return nil, node{}, err
+		}
+	}
 	d.Digest, d.Size = d.Digest.Algorithm().FromBytes(raw), int64(len(raw))
 	n, err = parse(d, raw)
 	return config, n, err
@@ -182,6 +192,7 @@ func setBlob(entry json.RawMessage, d oci.Descriptor) (json.RawMessage, error) {
 // newIndex gives the index n with its children as they are now. Entries in gone
 // are left out.
 func newIndex(n node, now map[oci.Digest]oci.Descriptor, gone map[oci.Digest]bool) (node, error) {
+	outgrown := false // a list of docker's, of images that are docker's no more
 	raw, err := editEntries(n.raw, "manifests", func(d oci.Descriptor, entry json.RawMessage) (json.RawMessage, error) {
 		child, ok := now[d.Digest]
 		switch {
@@ -190,13 +201,25 @@ func newIndex(n node, now map[oci.Digest]oci.Descriptor, gone map[oci.Digest]boo
 		case !ok || child.Digest == d.Digest:
 			return entry, nil
 		}
-		return jsonedit.Set(entry, jsonedit.Change{Key: "digest", Value: jsonedit.Marshal(child.Digest)},
-			jsonedit.Change{Key: "size", Value: jsonedit.Marshal(child.Size)}, jsonedit.Change{Key: "data"})
+		changes := []jsonedit.Change{
+			{Key: "digest", Value: jsonedit.Marshal(child.Digest)}, {Key: "size", Value: jsonedit.Marshal(child.Size)}, {Key: "data"},
+		}
+		if d.MediaType != "" && d.MediaType != child.MediaType {
+			changes = append(changes, jsonedit.Change{Key: "mediaType", Value: jsonedit.Marshal(child.MediaType)})
+			outgrown = outgrown || n.MediaType == oci.MediaTypeDockerList
+		}
+		return jsonedit.Set(entry, changes...)
 	})
 	if err != nil || bytes.Equal(raw, n.raw) {
 		return n, err
 	}
-	d := n.Descriptor
+	d := written(n.Descriptor)
+	if outgrown {
+		d.MediaType = oci.MediaTypeIndex
+		if raw, err = toOCI(raw); err != nil {
+			return node{}, err
+		}
+	}
 	d.Digest, d.Size = d.Digest.Algorithm().FromBytes(raw), int64(len(raw))
 	return parse(d, raw)
 }

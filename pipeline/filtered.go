@@ -42,32 +42,27 @@ func (c *copier) wantsFilters(n node) bool {
 	})
 }
 
-// filtered brings the layers and the config of image n through the filters. It
-// gives the manifest as it is to be.
+// filtered brings the layers and the config of image n through the filters, and
+// compressed as the target wants them. It gives the manifest as it is to be.
 func (t *tree) filtered(ctx context.Context, n node, child bool) (node, error) {
 	e, err := t.openEdit(ctx, n)
 	if err != nil {
 		return node{}, err
 	}
 	t.countLayers(n)
-	first := map[oci.Digest]int{}
-	for i, d := range n.m.Layers {
-		if _, ok := first[d.Digest]; !ok {
-			first[d.Digest] = i
-		}
-	}
+	first := t.firsts(n.m.Layers)
 	config := *n.m.Config
 	layers := make([]result, len(n.m.Layers))
-	if err := each(ctx, n.m.Layers, t.atOnce(), func(ctx context.Context, i int, d oci.Descriptor) (err error) {
-		if first[d.Digest] == i {
+	if err := each(ctx, n.m.Layers, t.atOnce(), func(ctx context.Context, i int, _ oci.Descriptor) (err error) {
+		if first[i] == i {
 			layers[i], err = t.filterLayer(ctx, e, i)
 		}
 		return err
 	}); err != nil {
 		return node{}, err
 	}
-	for i, d := range n.m.Layers { // a layer may stand twice
-		if layers[i] = layers[first[d.Digest]]; layers[i].made != nil && layers[i].made.Digest == "" {
+	for i := range layers {
+		if layers[i] = layers[first[i]]; layers[i].made != nil && layers[i].made.Digest == "" {
 			t.unknown.Store(true) // a dry run reads no layer
 			return n, t.move(ctx, t.piece(config, -1))
 		}
@@ -83,8 +78,23 @@ func (t *tree) filtered(ctx context.Context, n node, child bool) (node, error) {
 	return n, t.move(ctx, p)
 }
 
+// firsts gives for each of all where the same content stands first: it is brought
+// once. Where layers go on top of each other it is brought at each place.
+func (c *copier) firsts(all []oci.Descriptor) []int {
+	at := map[oci.Digest]int{}
+	first := make([]int, len(all))
+	for i, d := range all {
+		f, again := at[d.Digest]
+		if !again || c.Traits.Ordered {
+			f, at[d.Digest] = i, i
+		}
+		first[i] = f
+	}
+	return first
+}
+
 // filterLayer brings layer i through the filters, or as it is if they leave it
-// so.
+// so and the target takes it so.
 func (t *tree) filterLayer(ctx context.Context, e *edit, i int) (result, error) {
 	d, diffID := e.m.Layers[i], oci.Digest("")
 	if len(e.diffIDs) == len(e.m.Layers) {
@@ -93,11 +103,11 @@ func (t *tree) filterLayer(ctx context.Context, e *edit, i int) (result, error) 
 	asItIs := result{desc: d, diffID: diffID}
 	again := false
 	if t.reads() {
-		mk, err := t.making(d, i)
+		mk, err := t.making(e.node, i)
 		if err != nil {
 			return result{}, oci.Wrap(err, "filter layer", t.report.Reference, d)
 		}
-		mk.Compare = t.compare
+		mk.Compare, mk.Sure = t.compare, t.Traits.Ordered
 		made, way, err := t.mover.Make(ctx, mk)
 		switch {
 		case errors.Is(err, oci.ErrNotFound) && isForeign(d):
@@ -117,6 +127,9 @@ func (t *tree) filterLayer(ctx context.Context, e *edit, i int) (result, error) 
 		}
 		asItIs.made, again = &made, made.TarSize >= 0
 	}
+	if codec := t.recodeTo(e.node, d); codec != "" {
+		return t.recodeLayer(ctx, asItIs, i, codec)
+	}
 	p := t.piece(d, i)
 	if t.Traits.Raw {
 		p = t.plainLayer(d, diffID, i)
@@ -135,14 +148,12 @@ func (c *copier) reads() bool {
 	return (len(c.opt.Filters.Entries) > 0 || c.opt.Filters.Looks) && (!c.opt.DryRun || c.opt.Filters.Changes)
 }
 
-// making is layer d, the i-th, on its way through the filters.
-func (c *copier) making(d oci.Descriptor, i int) (*Making, error) {
-	codec, ok := layer.CodecOf(d.MediaType)
-	if !ok {
+// making is layer i of n on its way through the filters.
+func (c *copier) making(n node, i int) (*Making, error) {
+	d := n.m.Layers[i]
+	codec, _ := wantedCodec(c.Traits, d.MediaType, isSynthetic(n.Descriptor))
+	if codec == "" {
 		return nil, fmt.Errorf("media type %q is no layer of tar: %w", d.MediaType, oci.ErrUnsupported)
-	}
-	if c.Traits.Raw {
-		codec = layer.None
 	}
 	return newMaking(c.Source, c.opt.Filters, d, i, codec), nil
 }

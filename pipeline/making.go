@@ -14,7 +14,8 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// A Making is a layer that is to go through filters.
+// A Making is a layer that is to go through filters, or to be compressed
+// otherwise.
 type Making struct {
 	// From is the layer as the source has it.
 	From oci.Descriptor
@@ -31,11 +32,17 @@ type Making struct {
 	// Compare says that the result is likely to be at the destination, so that it
 	// is worth a pass to know its digest before anything is sent.
 	Compare bool
+	// Sure says that the destination can't take back what it was given: the result
+	// is known before anything is sent.
+	Sure bool
+	// Recodes says that no filter sees the layer: it is compressed with Codec, and
+	// its tar and diffID stay.
+	Recodes bool
 
-	source oci.Source
-	keeps  bool // the filters only look
-	mu     sync.Mutex
-	pass   *layer.Pass // in use by whoever holds mu
+	fetch func(ctx context.Context) (io.ReadCloser, error) // of From, which it verifies
+	keeps bool                                             // the filters only look
+	mu    sync.Mutex
+	pass  *layer.Pass // in use by whoever holds mu; nil if Recodes
 }
 
 // A Made is what a layer came to.
@@ -80,10 +87,23 @@ func newMaking(src oci.Source, c filter.Chain, d oci.Descriptor, index int, code
 		written = layer.None // nobody wants it
 	}
 	return &Making{
-		From: d, How: howMade(c, codec), Codec: codec, Layer: index, Look: c.Looks, source: src, keeps: !c.Changes,
+		From: d, How: howMade(c, codec), Codec: codec, Layer: index, Look: c.Looks, fetch: fetcher(src, d), keeps: !c.Changes,
 		pass: layer.NewPass(d, c.Entries, layer.PassOptions{Codec: written}),
 	}
 }
+
+func fetcher(src oci.Source, d oci.Descriptor) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return src.Fetch(ctx, d) }
+}
+
+// newRecoding makes a Making of layer d, the i-th, that only compresses it with
+// codec. fetch opens d's blob and verifies it.
+func newRecoding(fetch func(context.Context) (io.ReadCloser, error), d oci.Descriptor, i int, codec layer.Codec) *Making {
+	return &Making{From: d, How: howRecoded(codec), Codec: codec, Layer: i, Recodes: true, fetch: fetch}
+}
+
+// howRecoded is no howMade of any filters.
+func howRecoded(codec layer.Codec) string { return "recode " + codec.ID() }
 
 // Desc describes the blob that made is.
 func (m *Making) Desc(made Made) oci.Descriptor {
@@ -105,7 +125,7 @@ func (m *Making) Piece(made Made) Piece {
 // filters left it as it was nothing is brought. The way is [Present] or [Fetched].
 //
 // A result of up to 512 KiB is held in memory until all of it is known; of a larger
-// one the upload begins while it is made, unless m.Compare.
+// one the upload begins while it is made, unless m.Compare or m.Sure.
 func (m *Making) Bring(ctx context.Context, dest oci.Destination) (Made, Way, error) {
 	if m.keeps {
 		made, err := m.learn(ctx)
@@ -152,7 +172,7 @@ func (m *Making) bring(ctx context.Context, dest oci.Destination) (Made, Way, er
 	whole := err != nil // or as much of it as there will be
 	switch {
 	case whole:
-	case m.Compare:
+	case m.Compare || m.Sure:
 		_, _ = io.Copy(io.Discard, c) // outcome says how it ended
 	default:
 		return m.stream(ctx, dest, c, buf[:])
@@ -208,7 +228,7 @@ func (m *Making) stream(ctx context.Context, dest oci.Destination, c *content, h
 	case why != nil:
 		return Made{}, 0, why
 	case d.Digest != made.Digest || d.Size != made.Size:
-		return Made{}, 0, fmt.Errorf("%w: the filters made %s of %d bytes, the destination took %s of %d", oci.ErrDigestMismatch, made.Digest, made.Size, d.Digest, d.Size)
+		return Made{}, 0, fmt.Errorf("%w: the layer became %s of %d bytes, the destination took %s of %d", oci.ErrDigestMismatch, made.Digest, made.Size, d.Digest, d.Size)
 	}
 	return made, Fetched, nil
 }
@@ -242,12 +262,18 @@ func (m *Making) learn(ctx context.Context) (Made, error) {
 func (m *Making) run(ctx context.Context, w io.Writer) (Made, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	rc, err := m.source.Fetch(ctx, m.From)
+	rc, err := m.fetch(ctx)
 	if err != nil {
 		return Made{}, err
 	}
 	defer rc.Close()
-	r, err := m.pass.Run(ctx, w, rc)
+	var r layer.Rewritten
+	if m.Recodes {
+		r, err = layer.Recode(ctx, w, rc, m.From, layer.PassOptions{Codec: m.Codec})
+		r.Unchanged = false // the blob is another, or its media type
+	} else {
+		r, err = m.pass.Run(ctx, w, rc)
+	}
 	if err != nil {
 		return Made{}, err
 	}

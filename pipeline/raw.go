@@ -47,9 +47,13 @@ func checkDiffIDs(ids []oci.Digest, layers []oci.Descriptor) error {
 	return nil
 }
 
-// plainLayer is layer d without its compression.
+// plainLayer is layer d without its compression. Its size is known only if it has
+// none.
 func (t *tree) plainLayer(d oci.Descriptor, diffID oci.Digest, index int) Piece {
 	b := oci.Blob{Desc: oci.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: diffID, Size: -1}, DiffID: diffID, Layer: index}
+	if codec, _ := layer.CodecOf(d.MediaType); codec == layer.None && d.Digest == diffID {
+		b.Desc.Size = d.Size
+	}
 	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
 		stored, err := t.Source.Fetch(ctx, d)
 		if err != nil {

@@ -23,7 +23,7 @@ func (c *copier) there(ctx context.Context) (*oci.Descriptor, error) {
 // digest alone can tell: nothing is to be chosen of it, or nothing was. It costs
 // no request if the listing gave the digest, else a HEAD.
 func (c *copier) sameAsListed(ctx context.Context, there oci.Descriptor) (bool, error) {
-	if c.opt.Filters.Looks || c.filters != "" && !c.Traits.Raw || there.Annotations[oci.AnnotationFilters] != c.filters {
+	if c.opt.Filters.Looks || (c.filters != "" || isSynthetic(c.Item.Desc)) && !c.Traits.Raw || c.recodes() || there.Annotations[oci.AnnotationFilters] != c.filters {
 		return false, nil
 	}
 	whole := len(c.opt.Platforms) == 0 && c.Traits.Index
@@ -34,8 +34,8 @@ func (c *copier) sameAsListed(ctx context.Context, there oci.Descriptor) (bool, 
 		if err != nil {
 			return false, oci.Wrap(err, "look up", c.report.Reference, oci.Descriptor{})
 		}
-		c.report.Digest = d.Digest
-		return d.Digest == there.Digest, nil
+		c.learnt(d)
+		return d.Digest == there.Digest && (c.Traits.Raw || !isSynthetic(d)), nil
 	case listed == "":
 		return false, nil
 	}
@@ -63,6 +63,9 @@ func (c *copier) wants(p oci.Platform) bool {
 func (c *copier) isAt(there oci.Descriptor, p plan) bool {
 	if there.Annotations[oci.AnnotationFilters] != c.filters || c.filters != "" && !c.Traits.Raw {
 		return false
+	}
+	if c.recodes() || isSynthetic(p.root.Descriptor) && !c.Traits.Raw {
+		return false // it is compressed otherwise, or was made up
 	}
 	if there.Digest == p.root.Digest {
 		return true

@@ -32,8 +32,8 @@ const (
 // A tree is the copy of everything below a root, each manifest once.
 type tree struct {
 	*copier
-	compare bool        // the name is at the destination's registry, perhaps with what the filters make
-	unknown atomic.Bool // what the filters make isn't known, in a dry run
+	compare bool        // the name is at the destination's registry, perhaps with what is made of the layers
+	unknown atomic.Bool // what becomes of layers isn't known, in a dry run
 
 	mu       sync.Mutex
 	visits   map[oci.Digest]*visit
@@ -57,7 +57,7 @@ func (t *tree) below(ctx context.Context, n node, depth int, plain bool) (node, 
 		return node{}, fmt.Errorf("%w: indexes nested deeper than %d", oci.ErrInvalid, maxDepth)
 	case n.m.IsIndex():
 		return t.index(ctx, n, depth)
-	case !plain && t.wantsFilters(n):
+	case !plain && (t.wantsFilters(n) || t.recoded(n)):
 		return t.filtered(ctx, n, depth > 0)
 	case t.Traits.Raw:
 		return n, t.rawImage(ctx, n)
@@ -65,11 +65,11 @@ func (t *tree) below(ctx context.Context, n node, depth int, plain bool) (node, 
 	return n, t.blobs(ctx, n)
 }
 
-// index brings the children of n. Where filters changed some it gives another
+// index brings the children of n. Where some were changed it gives another
 // index, without the attestations about those.
 func (t *tree) index(ctx context.Context, n node, depth int) (node, error) {
 	early, late := n.m.Manifests, []oci.Descriptor(nil)
-	if t.filters != "" {
+	if t.filters != "" || t.recodes() {
 		early = nil
 		for _, d := range n.m.Manifests {
 			if isAttestation(d) {
@@ -94,7 +94,7 @@ func (t *tree) index(ctx context.Context, n node, depth int) (node, error) {
 	}
 	gone := untrue(n, now)
 	if len(gone) > 0 {
-		t.opt.warnf("attestations about images that filters changed are left out: what they say was said of other images")
+		t.opt.warnf("attestations about images that were changed are left out: what they say was said of other images")
 		t.copier.mu.Lock()
 		t.report.AttestationsDropped += len(gone)
 		t.copier.mu.Unlock()
@@ -202,14 +202,9 @@ func (t *tree) blobs(ctx context.Context, n node) error {
 	}
 	t.countLayers(n)
 	all := n.m.Blobs() // the config first
-	first := map[oci.Digest]int{}
-	for i, d := range all {
-		if _, ok := first[d.Digest]; !ok {
-			first[d.Digest] = i
-		}
-	}
+	first := t.firsts(all)
 	return each(ctx, all, t.atOnce(), func(ctx context.Context, i int, d oci.Descriptor) error {
-		if first[d.Digest] != i {
+		if first[i] != i {
 			return nil
 		}
 		err := t.move(ctx, t.piece(d, i-1))
