@@ -18,6 +18,7 @@ var Kind = backend.Kind{
 	Options: map[string]string{
 		"unique_names": "true: a manifest file for each image; false (default): manifest.json, for one image",
 	},
+	Path:   true,
 	Source: source,
 	Target: target,
 }

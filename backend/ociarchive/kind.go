@@ -18,6 +18,7 @@ import (
 var Kind = backend.Kind{
 	Scheme: "oci-archive",
 	Help:   "OCI image layout in a tar archive, of one image or many: oci-archive://PATH[:REF]",
+	Path:   true,
 	Source: source,
 	Target: target,
 }

@@ -103,7 +103,7 @@ func shut(f *tarfile.File) error {
 
 // Traits: a path with REF takes one image.
 func (p *place) Traits() oci.Traits {
-	return oci.Traits{Many: p.name == nil, Index: true, Compression: p.compression}
+	return oci.Traits{Many: p.name == nil, Index: true, Late: true, Compression: p.compression}
 }
 
 // SharedBlobs makes it an [oci.Shelf].

@@ -13,16 +13,21 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// Kind is ocidir://PATH[:REF].
+// Kind is ocidir://PATH[:REF][?compression=zstd].
 var Kind = backend.Kind{
-	Scheme: "ocidir",
-	Help:   "OCI image layout in a folder, of one image or many: ocidir://PATH[:REF]",
-	Source: source,
-	Target: target,
+	Scheme:  "ocidir",
+	Help:    "OCI image layout in a folder, of one image or many: ocidir://PATH[:REF]",
+	Options: map[string]string{backend.CompressionOption: backend.CompressionHelp},
+	Path:    true,
+	Source:  source,
+	Target:  target,
 }
 
 func source(_ context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
 	path, ref, err := u.Path()
+	if err == nil {
+		err = backend.NoCompression(u)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +69,10 @@ func target(ctx context.Context, u backend.URI, env backend.Env) (oci.Target, er
 	if err != nil {
 		return nil, err
 	}
+	compression, err := backend.Compression(u, env)
+	if err != nil {
+		return nil, err
+	}
 	var name *oci.Ref
 	if ref != "" {
 		r, ok := layout.ParseName(ref)
@@ -81,7 +90,7 @@ func target(ctx context.Context, u backend.URI, env backend.Env) (oci.Target, er
 			return nil, errors.Join(oci.Wrap(err, "open layout", path, oci.Descriptor{}), st.Close())
 		}
 	}
-	return newTarget(st, name), nil
+	return newTarget(st, name, compression), nil
 }
 
 // prepare makes an empty folder a layout. The marker comes first: with it,
