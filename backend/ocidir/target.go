@@ -18,8 +18,10 @@ type place struct {
 	stage  *stage.Stage
 	reader *layout.Reader
 	name   *oci.Ref // from the URI: the one image; nil for any number
-	names  *stage.Group[naming]
-	whole  sync.Map // digests of blobs that this run has hashed on the disk
+	// compression is as in [oci.Traits].
+	compression string
+	names       *stage.Group[naming]
+	whole       sync.Map // digests of blobs that this run has hashed on the disk
 }
 
 // naming is a name and what it is to mean.
@@ -28,15 +30,17 @@ type naming struct {
 	desc oci.Descriptor
 }
 
-func newTarget(st *stage.Stage, name *oci.Ref) *place {
-	p := &place{path: st.Path(), folder: newFolder(st.Root), stage: st, name: name}
+func newTarget(st *stage.Stage, name *oci.Ref, compression string) *place {
+	p := &place{path: st.Path(), folder: newFolder(st.Root), stage: st, name: name, compression: compression}
 	p.reader = &layout.Reader{Path: p.path, Files: p.folder}
 	p.names = stage.NewGroup(st.Lock, p.setNames)
 	return p
 }
 
 // Traits: a path with REF takes one image.
-func (p *place) Traits() oci.Traits { return oci.Traits{Many: p.name == nil, Index: true} }
+func (p *place) Traits() oci.Traits {
+	return oci.Traits{Many: p.name == nil, Index: true, Compression: p.compression}
+}
 
 // SharedBlobs makes it an [oci.Shelf].
 func (p *place) SharedBlobs() bool { return true }

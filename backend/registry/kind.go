@@ -24,6 +24,8 @@ var Kind = backend.Kind{
 		"arch":         "take the image of this architecture, as architecture",
 		"architecture": "take the image of this architecture from an index",
 		"variant":      "take this variant of the architecture",
+
+		backend.CompressionOption: backend.CompressionHelp,
 	},
 	Source: openImage,
 	Target: openTarget,
@@ -50,6 +52,9 @@ func parse(u backend.URI) (oci.Ref, error) {
 func openImage(_ context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
 	ref, err := parse(u)
 	if err != nil {
+		return nil, err
+	}
+	if err := backend.NoCompression(u); err != nil {
 		return nil, err
 	}
 	if ref.Repository == "" {
@@ -107,5 +112,9 @@ func openTarget(_ context.Context, u backend.URI, env backend.Env) (oci.Target, 
 	default:
 		return nil, oci.Usage(fmt.Sprintf("visibility %q: write public or private", env.Visibility))
 	}
-	return &target{host: ref.Registry, env: env}, nil
+	compression, err := backend.Compression(u, env)
+	if err != nil {
+		return nil, err
+	}
+	return &target{host: ref.Registry, env: env, compression: compression}, nil
 }

@@ -16,6 +16,8 @@ type target struct {
 	env    backend.Env
 	ledger ledger
 
+	compression string // as in [oci.Traits]
+
 	// plainBodies is set once the registry refused to be asked by Expect.
 	plainBodies atomic.Bool
 }
@@ -28,7 +30,9 @@ var (
 )
 
 // Traits implements [oci.Target].
-func (t *target) Traits() oci.Traits { return oci.Traits{Many: true, Index: true} }
+func (t *target) Traits() oci.Traits {
+	return oci.Traits{Many: true, Index: true, Compression: t.compression}
+}
 
 // Image implements [oci.Target]. name is the complete reference; without a tag
 // the image is put by its digest alone. No request is made yet.
