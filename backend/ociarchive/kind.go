@@ -16,16 +16,20 @@ import (
 
 // Kind is oci-archive://PATH[:REF].
 var Kind = backend.Kind{
-	Scheme: "oci-archive",
-	Help:   "OCI image layout in a tar archive, of one image or many: oci-archive://PATH[:REF]",
-	Path:   true,
-	Source: source,
-	Target: target,
+	Scheme:  "oci-archive",
+	Help:    "OCI image layout in a tar archive, of one image or many: oci-archive://PATH[:REF][?compression=gzip]",
+	Path:    true,
+	Options: map[string]string{backend.CompressionOption: backend.CompressionHelp},
+	Source:  source,
+	Target:  target,
 }
 
 func source(ctx context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
 	path, ref, err := u.Path()
 	if err != nil {
+		return nil, err
+	}
+	if err := backend.NoCompression(u); err != nil {
 		return nil, err
 	}
 	f, r, err := open(ctx, path)
@@ -70,7 +74,11 @@ func target(ctx context.Context, u backend.URI, env backend.Env) (oci.Target, er
 		}
 		name = &r
 	}
-	p := newPlace(path, name, env.Compression)
+	compression, err := backend.Compression(u, env)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlace(path, name, compression)
 	if err := p.load(ctx); err != nil {
 		return nil, oci.Wrap(err, "open archive", path, oci.Descriptor{})
 	}
