@@ -96,6 +96,9 @@ func (c *copier) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s, ok := c.Source.(oci.Streamer); ok {
+		return c.stream(ctx, s, there)
+	}
 	if there != nil {
 		if same, err := c.sameAsListed(ctx, *there); same || err != nil {
 			return c.skip(ctx, *there, err)
