@@ -1,0 +1,168 @@
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/quaymaster/quaymaster/extract"
+	"github.com/quaymaster/quaymaster/internal/safepath"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// marks say what a bundle was made of. They are annotations of its config.json.
+type marks struct {
+	Reference string        // of the image
+	Digest    oci.Digest    // of the manifest that it had where it came from
+	Platform  *oci.Platform // chosen of the index with that digest
+	Filters   string        // that were applied: [oci.AnnotationFilters]
+	Options   string        // of the URI
+	Config    oci.Digest    // of container-config.json
+	Entries   int64         // in rootfs
+}
+
+const ours = "io.quaymaster."
+
+func (m *marks) annotate(to map[string]string) error {
+	set := func(name, value string) {
+		if value != "" {
+			to[ours+name] = value
+		}
+	}
+	set("reference", m.Reference)
+	set("digest", string(m.Digest))
+	set("filters", m.Filters)
+	set("options", m.Options)
+	set("config", string(m.Config))
+	set("entries", strconv.FormatInt(m.Entries, 10))
+	if m.Platform != nil {
+		raw, err := json.Marshal(m.Platform)
+		if err != nil {
+			return err
+		}
+		set("platform", string(raw))
+	}
+	return nil
+}
+
+// marks gives the marks of the bundle that is there; false if there is no whole
+// one of ours.
+func (p *place) marks() (*marks, bool) {
+	root, err := os.OpenRoot(p.path)
+	if err != nil {
+		return nil, false
+	}
+	defer root.Close()
+	m, err := readMarks(root)
+	return m, err == nil
+}
+
+func readMarks(root *os.Root) (*marks, error) {
+	raw, _, err := safepath.ReadFile(root, configName, maxConfigSize)
+	if err != nil {
+		return nil, safepath.Missing(err)
+	}
+	var spec struct{ Annotations map[string]string }
+	if err := json.Unmarshal(raw, &spec); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", configName, oci.ErrInvalid, err)
+	}
+	get := func(name string) string { return spec.Annotations[ours+name] }
+	m := &marks{Reference: get("reference"), Digest: oci.Digest(get("digest")), Filters: get("filters"), Options: get("options"), Config: oci.Digest(get("config"))}
+	if s := get("platform"); s != "" {
+		if err := json.Unmarshal([]byte(s), &m.Platform); err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", configName, oci.ErrInvalid, err)
+		}
+	}
+	m.Entries, err = strconv.ParseInt(get("entries"), 10, 64)
+	if err != nil || m.Config == "" {
+		return nil, fmt.Errorf("%s: %w: it isn't of a bundle that quaymaster made", configName, oci.ErrInvalid)
+	}
+	config, _, err := safepath.ReadFile(root, imageConfigName, maxConfigSize)
+	if err != nil {
+		return nil, safepath.Missing(err)
+	}
+	if digest.FromBytes(config) != m.Config {
+		return nil, fmt.Errorf("%s: %w: the bytes are others", imageConfigName, oci.ErrDigestMismatch)
+	}
+	fi, err := root.Lstat(rootfsName)
+	if err == nil && !fi.IsDir() {
+		err = fmt.Errorf("%s: %w: it is no folder", rootfsName, oci.ErrInvalid)
+	}
+	return m, err
+}
+
+// Verify reads both configs again, and looks at each entry of the root file
+// system: that it is one that was extracted, with the same type and size, and that
+// there are as many as there were. With full every file is read and compared with
+// what was extracted. Of a bundle that an earlier run made, the entries are
+// counted.
+func (d *destination) Verify(ctx context.Context, root oci.Descriptor, full bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return oci.Wrap(d.verify(ctx, full), "verify "+d.ref.String()+" in", d.path, root)
+}
+
+func (d *destination) verify(ctx context.Context, full bool) error {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return safepath.Missing(err)
+	}
+	defer root.Close()
+	m, err := readMarks(root)
+	if err != nil {
+		return err
+	}
+	var tree extract.Tree
+	rootfs := filepath.Join(d.path, rootfsName)
+	if d.done == nil {
+		tree, err = extract.Count(ctx, rootfs)
+	} else {
+		if m.Config != d.done.Config || m.Reference != d.done.Reference || m.Digest != d.done.Digest {
+			return fmt.Errorf("%s: %w: it is another image now; another process has changed it", configName, oci.ErrDigestMismatch)
+		}
+		tree, err = d.sums.Check(ctx, rootfs, full)
+	}
+	if err == nil && tree.Entries != m.Entries {
+		err = fmt.Errorf("%s: %w: %d entries, %d were extracted", rootfsName, oci.ErrDigestMismatch, tree.Entries, m.Entries)
+	}
+	return err
+}
+
+// describe writes the two configs beside the root file system.
+func (d *destination) describe(image *imageConfig, m *marks) error {
+	spec, warned, err := d.how.spec(image, d.rootfs())
+	if err != nil {
+		return err
+	}
+	if err := m.annotate(spec.Annotations); err != nil {
+		return err
+	}
+	for _, w := range warned {
+		d.env.Warnf("%s: %s", d.path, w)
+	}
+	raw, err := encode(spec)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(d.aside.Dir())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return errors.Join(
+		root.WriteFile(configName, raw, 0o644),
+		root.WriteFile(imageConfigName, d.config, 0o644),
+		root.Chmod(".", 0o700))
+}
+
+func encode(spec *rspec.Spec) ([]byte, error) {
+	raw, err := json.MarshalIndent(spec, "", "    ")
+	return append(raw, '\n'), err
+}
