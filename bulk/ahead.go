@@ -14,7 +14,7 @@ type planned struct {
 	item   oci.Item
 	to     oci.Ref
 	place  string // of an [oci.Spread]; else ""
-	key    key    // no other image may have it
+	name   string // what no other image may be called
 	report oci.ImageReport
 	err    error // it can't have a name
 }
@@ -23,16 +23,15 @@ type planned struct {
 func (r *run) plan(item oci.Item) planned {
 	to, err := r.opt.name(item)
 	p := planned{item: item, to: to, err: err, report: pipeline.Unbegun(item, to)}
-	name := p.report.Destination
+	p.name = p.report.Destination
 	if r.namer != nil && err == nil {
-		name = r.namer.NameOf(to)
+		p.name = r.namer.NameOf(to)
 	}
 	if r.spread != nil && err == nil {
 		p.place, p.err = r.spread.Place(to)
 		p.report.Destination = p.place
-		name = p.place + " " + name
+		p.name = strings.TrimSuffix(p.place+":"+p.name, ":")
 	}
-	p.key = keyOf(oci.Digest(name))
 	return p
 }
 
@@ -89,19 +88,19 @@ func (r *run) listAll(ctx context.Context) []planned {
 // distinct leaves out what a listing gave twice. The error is a
 // [*CollisionError].
 func (r *run) distinct(all []planned) ([]planned, error) {
-	first := make(map[key]int, len(all))
+	first := make(map[string]int, len(all))
 	out := all[:0]
 	var c CollisionError
 	for _, p := range all {
-		n, taken := first[p.key]
+		n, taken := first[p.name]
 		switch {
 		case p.err != nil: // it fails alone
 		case !taken:
-			first[p.key] = len(out)
+			first[p.name] = len(out)
 		case sameImage(out[n].report, p.report):
 			continue
 		default:
-			c.add(out[n].report.Reference, p.report.Reference, p.report.Destination)
+			c.add(out[n].report.Reference, p.report.Reference, p.name)
 		}
 		out = append(out, p)
 	}

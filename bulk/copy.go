@@ -187,10 +187,11 @@ func failure(report oci.ImageReport, step string, err error) (oci.ImageReport, e
 func (r *run) enter(p planned) (i int, isNew bool, taken error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n, ok := r.names[p.key]; !ok {
-		r.names[p.key] = int32(len(r.images))
+	name := keyOf(oci.Digest(p.name))
+	if n, ok := r.names[name]; !ok {
+		r.names[name] = int32(len(r.images))
 	} else if before := r.images[n]; !sameImage(before, p.report) {
-		taken = oci.Usage(fmt.Sprintf("it would overwrite %s: both are to be %s; change the names at the destination", before.Reference, p.report.Destination))
+		taken = oci.Usage(fmt.Sprintf("it would overwrite %s: both are to be %s; change the names at the destination", before.Reference, p.name))
 	} else {
 		return 0, false, nil
 	}

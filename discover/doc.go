@@ -9,6 +9,7 @@
 //	cache.go     listings kept between runs
 //	list.go      the kind list://: a file of references, or a report
 //	atleast.go   a listing that must not shrink
+//	pinned.go    a listing whose digests are all known
 //
 // Listings come in a stable order. One that breaks ends with an error matching
 // [oci.ErrIncomplete], behind all that was found.

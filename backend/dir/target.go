@@ -270,3 +270,9 @@ func (p *place) Close() error {
 	p.catalog.Close()
 	return oci.Wrap(p.stage.Close(), "clean up", p.path, oci.Descriptor{})
 }
+
+// NameOf implements [oci.Namer]: the catalog has no registries.
+func (p *place) NameOf(name oci.Ref) string {
+	name.Registry = ""
+	return name.Tagged()
+}

@@ -23,6 +23,7 @@ type session struct {
 	platforms  []oci.Platform
 	images     backend.Images
 	target     oci.Target
+	destKind   backend.Kind
 	second     *twin // of diff: what it is compared with
 	transports []*transport.Transport
 }
@@ -42,9 +43,8 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 	if s.platforms, err = a.plat.list(u); err != nil {
 		return nil, err
 	}
-	var destKind backend.Kind
 	if destURI != "" {
-		if u, destKind, err = find(all.Table, destURI, destination); err != nil {
+		if u, s.destKind, err = find(all.Table, destURI, destination); err != nil {
 			return nil, err
 		}
 		s.dest = &side{name: destination, uri: u, hosts: a.hosts(u)}
@@ -67,7 +67,7 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 	}
 	if s.dest != nil {
 		if env, err = s.env(s.dest, s.source); err == nil {
-			s.target, err = destKind.Target(ctx, s.dest.uri, env)
+			s.target, err = s.openTarget(ctx, env)
 		}
 		if err != nil {
 			s.close()
@@ -106,15 +106,18 @@ func (s *session) env(one, other *side) (backend.Env, error) {
 	}
 	s.transports = append(s.transports, t)
 	return backend.Env{
-		HTTP:       t.Client(),
-		PlainHTTP:  plain,
-		APIToken:   a.apiToken(one, other),
-		QuayHost:   a.disc.quayHost,
-		Parallel:   a.work.blobs,
-		Visibility: a.visibility,
-		CacheDir:   a.disc.cacheDir,
-		Log:        a.log,
-		Warn:       a.warnf,
+		HTTP:        t.Client(),
+		PlainHTTP:   plain,
+		APIToken:    a.apiToken(one, other),
+		QuayHost:    a.disc.quayHost,
+		Parallel:    a.work.blobs,
+		Visibility:  a.names.visibility,
+		Compression: a.names.compression,
+		RepoTags:    a.names.repoTags,
+		DockerHost:  a.getenv("DOCKER_HOST"),
+		CacheDir:    a.disc.cacheDir,
+		Log:         a.log,
+		Warn:        a.warnf,
 	}, nil
 }
 

@@ -16,9 +16,9 @@ import (
 
 // processFlags are those of process alone.
 type processFlags struct {
-	dryRun, failFast, followMoved, stripNamespace bool
-	template, layerCache                          string
-	filters                                       []string
+	dryRun, failFast, followMoved bool
+	layerCache                    string
+	filters                       []string
 }
 
 func (a *app) processCmd() *cobra.Command {
@@ -35,10 +35,12 @@ With -f, filters change images on their way, in the order given; each layer goes
 through all of them in one pass, and one that they leave as it was keeps its blob.`,
 		Example: `  quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
   quaymaster process 'quay://kolla/*:latest' registry://mirror.example.com/upstream
+  quaymaster process 'quay://kolla/*:latest' 'tar://out/{repo}-{tag}.tar'
   quaymaster process ocidir://kolla registry://inside.example.com
   quaymaster process ocidir://kolla registry://inside.example.com -f normalize-timestamps -f 'exclude:pattern=**/*.pyc'`,
 		Args: args("SOURCE", "DESTINATION"),
-		RunE: run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		RunE: run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			a.names.said = cmd.Flags().Changed
 			return a.process(ctx, args[0], args[1], f)
 		}),
 	}
@@ -46,17 +48,15 @@ through all of them in one pass, and one that they leave as it was keeps its blo
 	p.BoolVar(&f.dryRun, "dry-run", false, "print what would be done and how many bytes that is; write nothing")
 	p.BoolVar(&f.failFast, "fail-fast", false, "stop at the first image that fails")
 	p.BoolVar(&f.followMoved, "follow-moved", false, "take what a tag means now if it moved since it was listed")
-	p.BoolVar(&f.stripNamespace, "strip-namespace", false, "drop the first part of repository names at the destination registry")
-	p.StringVar(&f.template, "dest-template", "", "`NAME` of each image at the destination registry, for example {name}:{tag} (docs/cli.md)")
+	a.names.add(p)
 	p.StringArrayVarP(&f.filters, "filter", "f", nil, "put images through `NAME[:k=v,…]`; repeatable, in order (docs/cli.md)")
 	p.StringVar(&f.layerCache, "layer-cache", "", "keep in `FILE` what filters made of layers, so that the next run needn't do it again")
-	p.StringVar(&a.visibility, "visibility", "", "public or private: set it for repositories that are created in Quay (needs an API token)")
 	return cmd
 }
 
 func (a *app) process(ctx context.Context, sourceURI, destURI string, f processFlags) error {
-	if a.visibility != "" && a.visibility != "public" && a.visibility != "private" {
-		return oci.Usage("--visibility takes public or private")
+	if err := a.names.check(); err != nil {
+		return err
 	}
 	chain, err := a.filters(f.filters)
 	if err != nil {
@@ -67,7 +67,7 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 		return err
 	}
 	defer s.close()
-	name, err := s.naming(f)
+	name, err := s.naming()
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 		Platforms: s.platforms, Verify: a.verify(),
 		Filters: chain, FilterSpecs: f.filters, LayerCache: f.layerCache,
 		DryRun: f.dryRun, FailFast: f.failFast, FollowMoved: f.followMoved,
-		Name: name, Events: progress.event, Warn: a.warnf,
+		Name: name, Ahead: s.mayCollide(), Events: progress.event, Warn: a.warnf,
 	})
 	progress.close()
 	if report == nil {
@@ -109,7 +109,13 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 
 // verdict leaves of err what the summary didn't tell.
 func (a *app) verdict(r *oci.Report, err error) error {
+	c, collide := errors.AsType[*bulk.CollisionError](err)
 	switch {
+	case collide:
+		for line := range strings.SplitSeq(c.Error(), "\n") {
+			fmt.Fprintf(a.talk, "Refused: %s\n", oneLine(line))
+		}
+		return oci.Usage("images would get one name; nothing was begun")
 	case err == nil || r.Totals.Failed == 0:
 		return hinted(err)
 	case errors.Is(err, oci.ErrUsage):
@@ -130,59 +136,4 @@ func (a *app) verify() pipeline.Verify {
 		return pipeline.VerifyFull
 	}
 	return pipeline.VerifyDefault
-}
-
-// naming says how images are named at the destination.
-func (s *session) naming(f processFlags) (func(oci.Item) (oci.Ref, error), error) {
-	if s.dest.uri.Scheme != "registry" {
-		if f.stripNamespace || f.template != "" {
-			return nil, oci.Usage(fmt.Sprintf("--strip-namespace and --dest-template name images at a registry, not in %s", s.dest.uri))
-		}
-		return s.memberName()
-	}
-	if f.stripNamespace && f.template != "" {
-		return nil, oci.Usage("--strip-namespace and --dest-template exclude each other")
-	}
-	host, path, _ := strings.Cut(strings.TrimSuffix(s.dest.uri.Rest, "/"), "/")
-	if s.images.Bulk() || path == "" || f.stripNamespace || f.template != "" {
-		if path != "" && !oci.ValidRepository(path) {
-			return nil, oci.Usage(fmt.Sprintf("%s: many images go to registry://HOST[/PREFIX], and %q is no prefix", s.dest.uri, path))
-		}
-		return bulk.Naming{Registry: host, Prefix: path, StripNamespace: f.stripNamespace, Template: f.template}.Name, nil
-	}
-	ref, err := oci.ParseRef(path, host)
-	if err != nil {
-		return nil, err
-	}
-	if ref.Tag == "" && ref.Digest == "" {
-		ref.Tag = "latest"
-	}
-	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
-}
-
-// memberName names images in a layout or folder: as at the source, or as the
-// URI says.
-func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
-	_, member, err := s.dest.uri.Path()
-	if err != nil {
-		return nil, err
-	}
-	if member == "" {
-		return func(i oci.Item) (oci.Ref, error) {
-			if i.Ref.Tag != "" {
-				i.Ref.Digest = ""
-			}
-			return i.Ref, nil
-		}, nil
-	}
-	if s.images.Bulk() {
-		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave :%s away", s.dest.uri, s.source.uri, member))
-	}
-	ref := oci.Ref{Tag: member}
-	if !oci.ValidTag(member) {
-		if ref, err = oci.ParseRef(member, ""); err != nil {
-			return nil, err
-		}
-	}
-	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
 }

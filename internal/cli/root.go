@@ -27,7 +27,7 @@ type app struct {
 	work  workFlags
 	disc  discoverFlags
 
-	visibility string // of process: for repositories that are created
+	names destFlags // of process
 
 	quiet bool
 	debug bool

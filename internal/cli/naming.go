@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/quaymaster/quaymaster/backend"
+	"github.com/quaymaster/quaymaster/bulk"
+	"github.com/quaymaster/quaymaster/discover"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// destFlags are those of process that say what images are called at the
+// destination, and what they are there.
+type destFlags struct {
+	stripNamespace bool
+	template       string
+	visibility     string // of repositories that are created
+	compression    string
+	repoTags       string
+	said           func(flag string) bool // whether the command line has it
+}
+
+func (f *destFlags) add(p *pflag.FlagSet) {
+	p.BoolVar(&f.stripNamespace, "strip-namespace", false, "drop the first part of repository names at the destination registry")
+	p.StringVar(&f.template, "dest-template", "", "`NAME` of each image at the destination registry, for example {name}:{tag} (docs/cli.md)")
+	p.StringVar(&f.visibility, "visibility", "", "public or private: set it for repositories that are created in Quay (needs an API token)")
+	p.StringVar(&f.compression, "compression", "", "store layers as gzip, zstd or none; keep (the default) leaves them as they are")
+	p.StringVar(&f.repoTags, "repo-tags", "", "full (the default) or basename: names of images in docker's archives and daemons")
+}
+
+// check refuses values that no destination takes.
+func (f *destFlags) check() error {
+	for _, c := range []struct {
+		flag, value string
+		takes       []string
+	}{
+		{"visibility", f.visibility, []string{"public", "private"}},
+		{"compression", f.compression, []string{"keep", "gzip", "zstd", "none"}},
+		{"repo-tags", f.repoTags, []string{"full", "basename"}},
+	} {
+		if c.value != "" && !slices.Contains(c.takes, c.value) {
+			return oci.Usage(fmt.Sprintf("--%s takes %s, not %s", c.flag, strings.Join(c.takes, ", "), c.value))
+		}
+	}
+	if f.stripNamespace && f.template != "" {
+		return oci.Usage("--strip-namespace and --dest-template exclude each other")
+	}
+	return nil
+}
+
+// openTarget opens the destination: one place, or with placeholders in its path many.
+func (s *session) openTarget(ctx context.Context, env backend.Env) (oci.Target, error) {
+	u, f := s.dest.uri, s.app.names
+	var t oci.Target
+	var err error
+	switch spread := backend.HasPlaceholder(u.Rest); {
+	case spread && u.Scheme == "registry":
+		return nil, oci.Usage(fmt.Sprintf("%s: placeholders are for paths; --dest-template names images at a registry", u))
+	case spread:
+		var arch string
+		if arch, err = s.settle(u.Rest); err == nil {
+			t, err = s.destKind.Spread(ctx, u, env, arch)
+		}
+	default:
+		t, err = s.destKind.Target(ctx, u, env)
+	}
+	if err != nil || f.said == nil {
+		return t, err
+	}
+	if _, ok := s.destKind.Options["repo_tags"]; f.said("repo-tags") && !ok {
+		err = oci.Usage(fmt.Sprintf("--repo-tags is for docker's archives and daemons, not for %s", u))
+	}
+	if f.said("compression") && t.Traits().Raw {
+		err = oci.Usage(fmt.Sprintf("--compression: layers are plain tar in %s", u))
+	}
+	if err != nil {
+		_ = t.Close() // nothing was written
+		return nil, err
+	}
+	return t, nil
+}
+
+// settle sees to it that what template needs of images is known, and gives what
+// {arch} stands for.
+func (s *session) settle(template string) (arch string, err error) {
+	t, err := backend.ParseTemplate(template)
+	if err != nil {
+		return "", err
+	}
+	if t.Has("digest") {
+		s.images = discover.Pinned(s.images)
+	}
+	if !t.Has("arch") {
+		return "", nil
+	}
+	switch len(s.platforms) {
+	case 0: // not only where the place takes no index, or the name could be wrong
+		s.platforms = []oci.Platform{{OS: "linux", Architecture: "amd64"}}
+	case 1:
+	default:
+		return "", oci.Usage(fmt.Sprintf("%s: with {arch} choose one platform", template))
+	}
+	return s.platforms[0].Architecture + s.platforms[0].Variant, nil
+}
+
+// mayCollide reports whether two images of the source could get one name at the
+// destination.
+func (s *session) mayCollide() bool {
+	f, u := s.app.names, s.dest.uri
+	short := f.repoTags == "basename" || u.Option("repo_tags") == "basename"
+	return s.images.Bulk() && (f.stripNamespace || f.template != "" || short || s.source.uri.Scheme != "quay")
+}
+
+// naming says how images are named at the destination.
+func (s *session) naming() (func(oci.Item) (oci.Ref, error), error) {
+	f := s.app.names
+	if s.dest.uri.Scheme != "registry" {
+		if f.stripNamespace || f.template != "" {
+			return nil, oci.Usage(fmt.Sprintf("--strip-namespace and --dest-template name images at a registry, not in %s", s.dest.uri))
+		}
+		return s.memberName()
+	}
+	host, path, _ := strings.Cut(strings.TrimSuffix(s.dest.uri.Rest, "/"), "/")
+	if s.images.Bulk() || path == "" || f.stripNamespace || f.template != "" {
+		if path != "" && !oci.ValidRepository(path) {
+			return nil, oci.Usage(fmt.Sprintf("%s: many images go to registry://HOST[/PREFIX], and %q is no prefix", s.dest.uri, path))
+		}
+		arch, err := s.settle(f.template)
+		return bulk.Naming{Registry: host, Prefix: path, StripNamespace: f.stripNamespace, Template: f.template, Arch: arch}.Name, err
+	}
+	ref, err := oci.ParseRef(path, host)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Tag == "" && ref.Digest == "" {
+		ref.Tag = "latest"
+	}
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
+}
+
+// memberName names images in a layout or folder: as at the source, or as the
+// URI says. A path with placeholders takes what it needs of the source's name.
+func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
+	if _, ok := s.target.(oci.Spread); ok {
+		return pinnedName, nil
+	}
+	if !s.destKind.Path {
+		return ownName, nil
+	}
+	_, member, err := s.dest.uri.Path()
+	if err != nil {
+		return nil, err
+	}
+	if member == "" {
+		return ownName, nil
+	}
+	if s.images.Bulk() {
+		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave :%s away", s.dest.uri, s.source.uri, member))
+	}
+	ref := oci.Ref{Tag: member}
+	if !oci.ValidTag(member) {
+		if ref, err = oci.ParseRef(member, ""); err != nil {
+			return nil, err
+		}
+	}
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
+}
+
+// ownName leaves an image its name; the digest only if it has no tag.
+func ownName(i oci.Item) (oci.Ref, error) {
+	if i.Ref.Tag != "" {
+		i.Ref.Digest = ""
+	}
+	return i.Ref, nil
+}
+
+// pinnedName leaves an image its name, and adds the digest.
+func pinnedName(i oci.Item) (oci.Ref, error) {
+	if i.Desc.Digest != "" {
+		i.Ref.Digest = i.Desc.Digest
+	}
+	return i.Ref, nil
+}
