@@ -168,18 +168,26 @@ func (a *Aside) place(replace bool) error {
 // rename moves a folder, also one that its owner may not write: its parent is
 // written in it.
 func rename(from, to string) error {
-	err := os.Rename(from, to)
+	// os.Rename would not take the place of an empty folder.
+	err := unix.Rename(from, to)
 	fi, statErr := os.Lstat(from)
 	if !errors.Is(err, fs.ErrPermission) || statErr != nil || !fi.IsDir() || fi.Mode()&0o200 != 0 {
-		return err
+		return linkError(from, to, err)
 	}
 	if err := os.Chmod(from, fi.Mode()|0o200); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
-		return errors.Join(err, os.Chmod(from, fi.Mode()))
+	if err := unix.Rename(from, to); err != nil {
+		return errors.Join(linkError(from, to, err), os.Chmod(from, fi.Mode()))
 	}
 	return os.Chmod(to, fi.Mode())
+}
+
+func linkError(from, to string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 }
 
 // Close removes what has no place: the folder, or what it replaced.
