@@ -14,6 +14,7 @@ import (
 // destination only.
 var Kind = backend.Kind{
 	Scheme: "oci",
+	Path:   true,
 	Help:   "OCI runtime bundle, for runc: oci://PATH[?overwrite=true] (an image layout is ocidir://)",
 	Options: map[string]string{
 		"overwrite": "true: replace what is at PATH, whatever it is; false (default): refuse",
