@@ -97,6 +97,9 @@ func (p *searchPass) Put(e *oci.Entry) error {
 	return p.next.Put(e)
 }
 
+// Learn implements [oci.Learner].
+func (p *searchPass) Learn(layer oci.Digest) { p.layer = layer }
+
 // Close keeps the matches, in place of those of an earlier pass over the layer.
 func (p *searchPass) Close() error {
 	if err := p.next.Close(); err != nil {

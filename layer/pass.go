@@ -88,8 +88,12 @@ func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten
 	t := newTail(p.links, enc)
 	in.global = t.global
 	var head oci.Sink = t
+	var learners []oci.Learner
 	for i := len(p.filters) - 1; i >= 0; i-- {
 		head = p.filters[i].Wrap(p.desc, head)
+		if l, ok := head.(oci.Learner); ok && p.desc.Digest == "" {
+			learners = append(learners, l)
+		}
 	}
 
 	if err := t.pump(in, head); err != nil {
@@ -105,6 +109,9 @@ func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten
 	if p.links.again() {
 		p.restarts++
 		return Rewritten{}, ErrAgain
+	}
+	for _, l := range learners {
+		l.Learn(from.DiffID)
 	}
 	if err := head.Close(); err != nil {
 		return Rewritten{}, err

@@ -49,8 +49,16 @@ type EntryFilter interface {
 	ID() string
 	// Wrap starts a pass over layer. To drop an entry don't call next.Put; to
 	// add one call it again; to end, call next.Close. A pass may be given up and
-	// started again, so effects wait for Close to succeed.
+	// started again, so effects wait for Close to succeed. The layer's Digest may
+	// be "": see [Learner].
 	Wrap(layer Descriptor, next Sink) Sink
+}
+
+// A Learner is a [Sink] that wants to know which layer it got, where Wrap wasn't
+// told: a layer that is filtered while it comes has no digest yet.
+type Learner interface {
+	// Learn is called before Close, with the digest of the tar as it was.
+	Learn(layer Digest)
 }
 
 // A Dropper is an [EntryFilter] that drops entries by their path alone, so that
