@@ -52,6 +52,19 @@ func Manifest(list []Entry) ([]byte, error) {
 	return encode(slices.SortedFunc(slices.Values(list), byName))
 }
 
+// New reports whether the archive of list has anything that was put: else all of
+// it was adopted.
+func (w *Writer) New(list []Entry) bool {
+	for _, e := range list {
+		for _, name := range append([]string{e.Config}, e.Layers...) {
+			if b := w.blob(blobOf(name)); b == nil || b.free != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // A joiner writes members one behind the other.
 type joiner struct {
 	ctx  context.Context
