@@ -3,6 +3,9 @@ package all
 
 import (
 	"github.com/quaymaster/quaymaster/backend"
+	"github.com/quaymaster/quaymaster/backend/archive"
+	"github.com/quaymaster/quaymaster/backend/bundle"
+	"github.com/quaymaster/quaymaster/backend/daemon"
 	"github.com/quaymaster/quaymaster/backend/dir"
 	"github.com/quaymaster/quaymaster/backend/dockerpush"
 	"github.com/quaymaster/quaymaster/backend/ociarchive"
@@ -13,8 +16,11 @@ import (
 // Table has one line for each backend.
 var Table = backend.Table{
 	registry.Kind,
+	archive.Kind,
 	ocidir.Kind,
 	ociarchive.Kind,
 	dir.Kind,
+	bundle.Kind,
+	daemon.Kind,
 	dockerpush.Kind,
 }
