@@ -103,7 +103,7 @@ func (t Table) Find(scheme, role string) (Kind, error) {
 		can := role == "source" && k.Source != nil || role == "destination" && k.Target != nil
 		if k.Scheme == scheme || slices.Contains(k.Aliases, scheme) {
 			if !can {
-				return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s", scheme, role))
+				return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s%s", scheme, role, meant[scheme]))
 			}
 			return k, nil
 		}
@@ -116,7 +116,7 @@ func (t Table) Find(scheme, role string) (Kind, error) {
 
 // meant is what users of other tools may mean by a scheme that isn't there.
 var meant = map[string]string{
-	"oci":    " (an OCI image layout is ocidir://)",
+	"oci":    " (it is a runtime bundle; an OCI image layout is ocidir://)",
 	"docker": " (a registry is registry://)",
 	"https":  " (a registry is registry://)",
 	"http":   " (a registry is registry://, with --plain-http)",
