@@ -13,8 +13,9 @@ import (
 type looker struct {
 	filters []oci.EntryFilter
 	desc    oci.Descriptor
-	looks   bool // the filters are to see it
-	plain   bool // nothing is to be learnt that the bytes' own digest doesn't tell
+	size    int64 // of what passes, negative if nobody knows
+	looks   bool  // the filters are to see it
+	plain   bool  // nothing is to be learnt that the bytes' own digest doesn't tell
 
 	last *tap
 	tar  layer.Tar
@@ -31,7 +32,7 @@ func (k *looker) over(open func(context.Context) (io.ReadCloser, error)) func(co
 			return nil, err
 		}
 		r, w := io.Pipe()
-		k.last = &tap{src: src, w: w, size: k.desc.Size, done: make(chan struct{})}
+		k.last = &tap{src: src, w: w, size: k.size, done: make(chan struct{})}
 		go k.last.run(func() error { return k.look(ctx, r) }, r)
 		return k.last, nil
 	}

@@ -111,7 +111,7 @@ func streamOf(t *testing.T, img imagetest.Image, h how) *stream {
 		s.parts = append(s.parts, part{"manifest", oci.Blob{Desc: img.Desc, Layer: oci.NoLayer}, img.Raw})
 	}
 	s.config = config
-	s.desc = oci.Descriptor{MediaType: oci.MediaTypeManifest, Annotations: map[string]string{oci.AnnotationConfig: string(m.Config.Digest)}}
+	s.desc = oci.Descriptor{MediaType: oci.MediaTypeManifest, Annotations: map[string]string{oci.AnnotationSynthetic: "true", oci.AnnotationConfig: string(m.Config.Digest)}}
 	if h.compressed {
 		s.desc = img.Desc
 	}
@@ -206,6 +206,17 @@ func (s *stream) Stream(ctx context.Context, _ string) iter.Seq2[oci.Blob, error
 		}
 	}
 }
+
+// diffIDs are those of the image.
+func (s *stream) diffIDs() []oci.Digest {
+	var cfg ocispec.Image
+	if err := json.Unmarshal(s.config, &cfg); err != nil {
+		s.t.Fatal(err)
+	}
+	return cfg.RootFS.DiffIDs
+}
+
+func bytesReader(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
 
 type readFunc func([]byte) (int, error)
 

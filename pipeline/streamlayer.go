@@ -204,7 +204,7 @@ func (s *streaming) make(ctx context.Context, l *streamed, st *stock, place int)
 		}
 	}
 	want, change := s.wanted(desc.MediaType, codec)
-	look := &looker{filters: s.opt.Filters.Entries, desc: desc, looks: s.reads() && l.unchanged == nil, plain: codec == layer.None}
+	look := &looker{filters: s.opt.Filters.Entries, desc: l.seen(desc), size: desc.Size, looks: s.reads() && l.unchanged == nil, plain: codec == layer.None}
 	if l.unchanged != nil {
 		l.made = l.unchanged
 	}
@@ -221,6 +221,12 @@ func (s *streaming) make(ctx context.Context, l *streamed, st *stock, place int)
 		return err
 	}
 	return s.finish(l, st, way)
+}
+
+// seen is desc as filters see it: with a digest only if that was known before.
+func (l *streamed) seen(desc oci.Descriptor) oci.Descriptor {
+	desc.Digest = l.claims.Desc.Digest
+	return desc
 }
 
 // finish notes that l is put.
@@ -240,7 +246,7 @@ func (s *streaming) finish(l *streamed, st *stock, way Way) error {
 func (s *streaming) filter(ctx context.Context, l *streamed, st *stock, desc oci.Descriptor, place int) (done bool, err error) {
 	if l.mk == nil {
 		codec, _ := s.wanted(desc.MediaType, mustCodec(desc.MediaType))
-		l.mk = newMaking(nil, s.opt.Filters, desc, place, codec)
+		l.mk = newMaking(nil, s.opt.Filters, l.seen(desc), place, codec)
 	}
 	mk := l.mk
 	mk.fetch, mk.Layer, mk.Sure, l.restarts = st.open, place, s.Traits.Ordered, mk.pass.Restarts()
