@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +23,21 @@ const (
 	largeLayer = 1 << 30
 )
 
+// ofManifest are the checks of which a manifest that was made up passes all, and
+// large-layer, which is of compressed sizes.
+var ofManifest = map[string]bool{
+	"schema-version": true, "oci-media-type": true, "config-descriptor": true, "config-digest": true,
+	"config-size": true, "layer-count": true, "large-layer": true,
+}
+
+// known leaves out results that say nothing, because the manifest was made up.
+func (p place) known(results []Result) []Result {
+	if !p.madeUp {
+		return results
+	}
+	return slices.DeleteFunc(results, func(r Result) bool { return r.Severity != Error && ofManifest[r.Check] })
+}
+
 // An exam is the check of one image.
 type exam struct {
 	*Checker
@@ -36,6 +52,9 @@ type exam struct {
 type place struct {
 	entry  *oci.Descriptor // in the index; nil for the root
 	prefix string          // of messages: the platform
+	// madeUp says that the place keeps no manifest, and that what it says of
+	// manifest and blobs is no fact of the image.
+	madeUp bool
 	depth  int
 }
 
@@ -60,7 +79,7 @@ func (x *exam) root(ctx context.Context) error {
 	default:
 		return err
 	}
-	if err := x.manifest(ctx, d.MediaType, raw, place{}); err != nil {
+	if err := x.manifest(ctx, d.MediaType, raw, place{madeUp: oci.IsSynthetic(d)}); err != nil {
 		return err
 	}
 	if len(x.opt.Platforms) > 0 && x.images == 0 && x.report.Errors == 0 {
@@ -99,7 +118,7 @@ func cause(err error) error {
 
 // manifest checks a manifest or index and all below it.
 func (x *exam) manifest(ctx context.Context, mt oci.MediaType, raw []byte, at place) error {
-	add := func(results ...Result) { x.report.add(at.prefix, results...) }
+	add := func(results ...Result) { x.report.add(at.prefix, at.known(results)...) }
 	m, wrong := parse(mt, raw)
 	if wrong != nil {
 		add(*wrong)
@@ -197,7 +216,7 @@ func (x *exam) blobs(ctx context.Context, m *oci.Manifest, at place) error {
 
 // image checks the image of m: its config, then its layers.
 func (x *exam) image(ctx context.Context, m *oci.Manifest, at place) error {
-	add := func(results ...Result) { x.report.add(at.prefix, results...) }
+	add := func(results ...Result) { x.report.add(at.prefix, at.known(results)...) }
 	raw, wrong, err := x.config(ctx, x.src, *m.Config)
 	if err != nil {
 		return err

@@ -93,5 +93,6 @@ func (x *exam) entry(ctx context.Context, d oci.Descriptor, at place) error {
 	if parsed == nil && d.MediaType != "" && m.MediaType != d.MediaType {
 		add(Error, "index-child", "%s is a %s, the index says %s", d.Digest, m.MediaType, d.MediaType)
 	}
+	at.madeUp = oci.IsSynthetic(got)
 	return x.manifest(ctx, got.MediaType, raw, at)
 }

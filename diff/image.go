@@ -71,10 +71,10 @@ func (d *differ) resolve(ctx context.Context, p pair) *resolved {
 	r := &resolved{img: Image{Image: p.name, Platforms: []PlatformChange{}}}
 	switch {
 	case p.b == nil:
-		r.img.Status, r.img.A = Removed, side(*p.a)
+		r.img.Status, r.img.A = Removed, only(*p.a)
 		return r
 	case p.a == nil:
-		r.img.Status, r.img.B = Added, side(*p.b)
+		r.img.Status, r.img.B = Added, only(*p.b)
 		return r
 	}
 	r.img.A, r.img.B = side(*p.a), side(*p.b)
@@ -82,6 +82,15 @@ func (d *differ) resolve(ctx context.Context, p pair) *resolved {
 		r.img.Status, r.img.Error = Failed, err.Error()
 	}
 	return r
+}
+
+// only is an image that the other side hasn't got.
+func only(item oci.Item) *Side {
+	s := side(item)
+	if oci.IsSynthetic(item.Desc) {
+		s.Digest = ""
+	}
+	return s
 }
 
 func side(item oci.Item) *Side {
@@ -106,7 +115,15 @@ func (d *differ) differs(ctx context.Context, p pair, r *resolved) error {
 	if err := errors.Join(errA, errB); err != nil {
 		return err
 	}
-	if r.platforms = match(va, vb); len(r.platforms) > 0 || len(d.a.Platforms)+len(d.b.Platforms) == 0 {
+	madeUp := false
+	for s, all := range map[*Side]map[string]*variant{r.img.A: va, r.img.B: vb} {
+		for _, v := range all {
+			if v.madeUp() {
+				madeUp, s.Digest = true, "" // nobody else knows it
+			}
+		}
+	}
+	if r.platforms = match(va, vb); len(r.platforms) > 0 || len(d.a.Platforms)+len(d.b.Platforms) == 0 && !madeUp {
 		r.img.Status = Changed
 	}
 	return nil
@@ -159,6 +176,15 @@ func (d *differ) variants(ctx context.Context, src oci.Source, item oci.Item, wa
 
 func platform(p oci.Platform) string { return pipeline.PlatformName(&p) }
 
+// same reports whether a and b are one image: of one digest, or of one config
+// where a place keeps no manifests.
+func same(a, b *variant) bool {
+	if a.madeUp() || b.madeUp() {
+		return a.Config.Digest == b.Config.Digest && len(a.Layers) == len(b.Layers)
+	}
+	return a.Manifest.Digest == b.Manifest.Digest
+}
+
 // match pairs the platforms and leaves out those that are the same. One image
 // and one image are a pair whatever they are for.
 func match(a, b map[string]*variant) (out []platforms) {
@@ -171,7 +197,7 @@ func match(a, b map[string]*variant) (out []platforms) {
 	}
 	for _, name := range names {
 		p := platforms{name, a[name], b[name]}
-		if p.a == nil || p.b == nil || p.a.Manifest.Digest != p.b.Manifest.Digest {
+		if p.a == nil || p.b == nil || !same(p.a, p.b) {
 			out = append(out, p)
 		}
 	}
@@ -193,10 +219,10 @@ func (d *differ) compare(ctx context.Context, r *resolved) Image {
 func (d *differ) platform(ctx context.Context, p platforms) PlatformChange {
 	c := PlatformChange{Platform: p.name, Status: Changed, Layers: []Layer{}, Files: []File{}, Config: []Setting{}, Labels: []Setting{}}
 	if p.a != nil {
-		c.A = p.a.Manifest.Digest
+		c.A = p.a.digest()
 	}
 	if p.b != nil {
-		c.B = p.b.Manifest.Digest
+		c.B = p.b.digest()
 	}
 	switch {
 	case p.a == nil:

@@ -22,6 +22,17 @@ func (v *variant) id(i int) oci.Digest {
 	return v.Layers[i].Digest
 }
 
+// madeUp reports whether the manifest is none that anybody else has.
+func (v *variant) madeUp() bool { return oci.IsSynthetic(v.Manifest) }
+
+// digest is the manifest's, "" where the place keeps none.
+func (v *variant) digest() oci.Digest {
+	if v.madeUp() {
+		return ""
+	}
+	return v.Manifest.Digest
+}
+
 // holds reports whether layer i is an archive of files.
 func (v *variant) holds(i int) bool { return v.HoldsFiles(v.Layers[i]) }
 
@@ -34,7 +45,8 @@ func common(a, b *variant) int {
 	return n
 }
 
-// layers gives the layers that only one has, and those that were compressed anew.
+// layers gives the layers that only one has, and those that were compressed anew:
+// of a place without manifests nobody knows how they were.
 func layers(a, b *variant) []Layer {
 	out := []Layer{}
 	inB := map[oci.Digest][]int{} // the places of each layer, lowest first
@@ -54,7 +66,7 @@ func layers(a, b *variant) []Layer {
 		}
 		inB[a.id(i)] = places[1:]
 		kept[places[0]] = true
-		if a.Layers[i].Digest != b.Layers[places[0]].Digest {
+		if a.Layers[i].Digest != b.Layers[places[0]].Digest && !a.madeUp() && !b.madeUp() {
 			add(b, places[0], "recompressed")
 		}
 	}

@@ -29,7 +29,7 @@ type Image struct {
 // A Side is an image as one side has it.
 type Side struct {
 	Reference string     `json:"reference"`
-	Digest    oci.Digest `json:"digest"` // "" where nobody needed to ask
+	Digest    oci.Digest `json:"digest"` // "" where nobody needed to ask, and where the place keeps no manifests
 }
 
 // A PlatformChange is what differs of one platform of an image.

@@ -41,3 +41,7 @@ func IsIndexType(mt MediaType) bool {
 func IsManifestType(mt MediaType) bool {
 	return mt == MediaTypeManifest || mt == MediaTypeDockerManifest || IsIndexType(mt)
 }
+
+// IsSynthetic reports whether the place that gave d made up the manifest that d
+// is of ([AnnotationSynthetic]).
+func IsSynthetic(d Descriptor) bool { return d.Annotations[AnnotationSynthetic] == "true" }

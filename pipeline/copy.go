@@ -44,7 +44,7 @@ func Copy(ctx context.Context, img Image, opt Options) (oci.ImageReport, error) 
 // Unbegun is the report of an image that nothing was done for yet.
 func Unbegun(item oci.Item, to oci.Ref) oci.ImageReport {
 	r := oci.ImageReport{Reference: label(item), Status: oci.StatusInterrupted, Destination: to.Tagged()}
-	if !isSynthetic(item.Desc) {
+	if !oci.IsSynthetic(item.Desc) {
 		r.Digest = item.Desc.Digest
 	}
 	return r
@@ -155,7 +155,7 @@ func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor)
 
 // wrote notes what the destination's name is to have.
 func (c *copier) wrote(d oci.Descriptor) {
-	if c.report.Written = ""; d.Digest != c.report.Digest && !c.Traits.Raw && !isSynthetic(d) {
+	if c.report.Written = ""; d.Digest != c.report.Digest && !c.Traits.Raw && !oci.IsSynthetic(d) {
 		c.report.Written = d.Digest
 	}
 }
@@ -163,7 +163,7 @@ func (c *copier) wrote(d oci.Descriptor) {
 // learnt notes what the source's name has. Nobody else has a manifest that was
 // made up, so its digest is told to nobody.
 func (c *copier) learnt(d oci.Descriptor) {
-	if c.report.Digest = d.Digest; isSynthetic(d) {
+	if c.report.Digest = d.Digest; oci.IsSynthetic(d) {
 		c.report.Digest = ""
 	}
 }

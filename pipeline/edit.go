@@ -44,7 +44,7 @@ func (c *copier) openEdit(ctx context.Context, n node) (*edit, error) {
 	}
 	if e.diffIDs = cfg.RootFS.DiffIDs; len(c.opt.Filters.Entries) > 0 || c.Traits.Raw || c.recoded(n) {
 		err := checkDiffIDs(e.diffIDs, n.m.Layers)
-		if err == nil && isSynthetic(n.Descriptor) {
+		if err == nil && oci.IsSynthetic(n.Descriptor) {
 			err = checkSynthetic(n.m, e.diffIDs)
 		}
 		if err != nil {

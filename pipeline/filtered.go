@@ -151,7 +151,7 @@ func (c *copier) reads() bool {
 // making is layer i of n on its way through the filters.
 func (c *copier) making(n node, i int) (*Making, error) {
 	d := n.m.Layers[i]
-	codec, _ := wantedCodec(c.Traits, d.MediaType, isSynthetic(n.Descriptor))
+	codec, _ := wantedCodec(c.Traits, d.MediaType, oci.IsSynthetic(n.Descriptor))
 	if codec == "" {
 		return nil, fmt.Errorf("media type %q is no layer of tar: %w", d.MediaType, oci.ErrUnsupported)
 	}

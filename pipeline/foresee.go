@@ -19,7 +19,7 @@ type foresight struct {
 // make of root, where that is known without reading a layer. Whatever goes wrong
 // on the way will go wrong again when it is done in earnest.
 func (c *copier) foreseen(ctx context.Context, root node, there oci.Descriptor) bool {
-	if c.opt.Filters.Looks || c.Traits.Raw || c.filters == "" && !c.recodes() && !isSynthetic(root.Descriptor) {
+	if c.opt.Filters.Looks || c.Traits.Raw || c.filters == "" && !c.recodes() && !oci.IsSynthetic(root.Descriptor) {
 		return false
 	}
 	f := &foresight{copier: c, there: there}
@@ -36,7 +36,7 @@ func (f *foresight) image(ctx context.Context, n node, depth int, plain bool) (n
 		return node{}, false
 	case plain || !f.wantsFilters(n) && !f.recoded(n):
 		return n, true
-	case isSynthetic(n.Descriptor) && f.filters == "":
+	case oci.IsSynthetic(n.Descriptor) && f.filters == "":
 		return f.synthetic(ctx, n)
 	}
 	layers := make([]result, len(n.m.Layers))

@@ -10,12 +10,17 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/quaymaster/quaymaster/internal/jsonedit"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
 // Info is what an image says of itself. Its JSON is occystrap's, with digest
 // and platforms behind it. Write it without HTML escapes: created_by is full of
 // ampersands.
+//
+// Of an image without a manifest ([oci.AnnotationSynthetic]) ManifestInfo is nil
+// and Digest ""; TarLayers, which stand in the place of its layers, are from the
+// config.
 type Info struct {
 	Image string `json:"image"` // repository path without host
 	Tag   string `json:"tag"`   // "" where the name has none
@@ -23,7 +28,34 @@ type Info struct {
 	*ConfigInfo                // nil for what is no image
 	Digest      oci.Digest     `json:"digest"`              // of what the name means: an index's, where it is one
 	Platforms   []PlatformInfo `json:"platforms,omitempty"` // of an index
+	TarLayers   []TarLayer     `json:"-"`                   // of an image without a manifest
 	Ref         oci.Ref        `json:"-"`                   // the name in full
+}
+
+// MarshalJSON leaves out what an image without a manifest hasn't got.
+func (i Info) MarshalJSON() ([]byte, error) {
+	if i.ManifestInfo != nil || i.ConfigInfo == nil {
+		type plain Info // without this method
+		return jsonedit.Marshal(plain(i)), nil
+	}
+	layers := orEmpty(i.TarLayers)
+	return jsonedit.Marshal(struct {
+		Image string `json:"image"`
+		Tag   string `json:"tag"`
+		PlatformConfig
+		LayerCount int        `json:"layer_count"`
+		Layers     []TarLayer `json:"layers"`
+		ContainerConfig
+		Digest    oci.Digest     `json:"digest,omitempty"`
+		Platforms []PlatformInfo `json:"platforms,omitempty"`
+	}{i.Image, i.Tag, i.PlatformConfig, len(layers), layers, i.ContainerConfig, i.Digest, i.Platforms}), nil
+}
+
+// TarLayer is one layer of an image without a manifest, 0 being the lowest.
+type TarLayer struct {
+	Index     int        `json:"index"`
+	DiffID    oci.Digest `json:"diff_id"`
+	CreatedBy *string    `json:"created_by,omitempty"` // nil where the history has no entry
 }
 
 // ManifestInfo is of the image's manifest; of an index it is one child's.
@@ -50,11 +82,21 @@ type LayerInfo struct {
 
 // ConfigInfo is of the image's config.
 type ConfigInfo struct {
-	Architecture    string            `json:"architecture"`
-	OS              string            `json:"os"`
-	Variant         string            `json:"variant"`
-	Created         string            `json:"created"` // as it stands there
-	DiffIDs         []oci.Digest      `json:"diff_ids"`
+	PlatformConfig
+	ContainerConfig
+}
+
+// PlatformConfig says what the image is for and made of.
+type PlatformConfig struct {
+	Architecture string       `json:"architecture"`
+	OS           string       `json:"os"`
+	Variant      string       `json:"variant"`
+	Created      string       `json:"created"` // as it stands there
+	DiffIDs      []oci.Digest `json:"diff_ids"`
+}
+
+// ContainerConfig says how it came to be, and what a container of it is like.
+type ContainerConfig struct {
 	HistoryCount    int               `json:"history_count"`
 	EmptyLayerCount int               `json:"empty_layer_count"`
 	Labels          map[string]string `json:"labels"`
@@ -93,7 +135,9 @@ func (c *copier) inspect(ctx context.Context, info *Info, platforms []oci.Platfo
 	if err != nil {
 		return err
 	}
-	info.Digest = n.Digest
+	if !oci.IsSynthetic(n.Descriptor) {
+		info.Digest = n.Digest
+	}
 	for depth := 0; n.m.IsIndex(); depth++ {
 		if depth == 0 {
 			info.Platforms = platformInfo(n.m.Manifests)
@@ -106,7 +150,9 @@ func (c *copier) inspect(ctx context.Context, info *Info, platforms []oci.Platfo
 			return err
 		}
 	}
-	info.ManifestInfo = manifestInfo(n)
+	if !oci.IsSynthetic(n.Descriptor) {
+		info.ManifestInfo = manifestInfo(n)
+	}
 	if !isImageConfig(n.m.Config.MediaType) {
 		return nil
 	}
@@ -114,9 +160,23 @@ func (c *copier) inspect(ctx context.Context, info *Info, platforms []oci.Platfo
 	if err := c.readConfig(ctx, *n.m.Config, &cfg); err != nil {
 		return oci.Wrap(err, "read config", c.report.Reference, oci.Descriptor{})
 	}
-	info.ConfigInfo = cfg.info()
-	cfg.describe(info.Layers)
+	info.describe(cfg)
 	return nil
+}
+
+// describe adds what the config says.
+func (i *Info) describe(cfg config) {
+	i.ConfigInfo = cfg.info()
+	if i.ManifestInfo != nil {
+		cfg.describe(i.Layers)
+		return
+	}
+	layers := make([]LayerInfo, len(cfg.RootFS.DiffIDs))
+	cfg.describe(layers)
+	i.TarLayers = make([]TarLayer, len(layers))
+	for n, l := range layers {
+		i.TarLayers[n] = TarLayer{Index: n, DiffID: l.DiffID, CreatedBy: l.CreatedBy}
+	}
 }
 
 // representative gives the entry whose metadata stands for the index.
@@ -200,12 +260,13 @@ type change struct {
 
 func (c *config) info() *ConfigInfo {
 	i := &ConfigInfo{
-		Architecture: c.Architecture, OS: c.OS, Variant: c.Variant, Created: c.Created,
-		DiffIDs: orEmpty(c.RootFS.DiffIDs), HistoryCount: len(c.History),
-		Labels: c.Config.Labels, Env: orEmpty(c.Config.Env), Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd,
-		WorkingDir:   c.Config.WorkingDir,
-		ExposedPorts: orEmpty(slices.Sorted(maps.Keys(c.Config.ExposedPorts))),
-		Volumes:      orEmpty(slices.Sorted(maps.Keys(c.Config.Volumes))),
+		PlatformConfig{c.Architecture, c.OS, c.Variant, c.Created, orEmpty(c.RootFS.DiffIDs)},
+		ContainerConfig{
+			HistoryCount: len(c.History), Labels: c.Config.Labels, Env: orEmpty(c.Config.Env),
+			Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd, WorkingDir: c.Config.WorkingDir,
+			ExposedPorts: orEmpty(slices.Sorted(maps.Keys(c.Config.ExposedPorts))),
+			Volumes:      orEmpty(slices.Sorted(maps.Keys(c.Config.Volumes))),
+		},
 	}
 	if i.Labels == nil {
 		i.Labels = map[string]string{}

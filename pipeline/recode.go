@@ -10,9 +10,6 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// isSynthetic reports whether d is of a manifest that its source made up.
-func isSynthetic(d oci.Descriptor) bool { return d.Annotations[oci.AnnotationSynthetic] == "true" }
-
 // written gives d as it is of a manifest that is written: nobody made that up.
 func written(d oci.Descriptor) oci.Descriptor {
 	if _, ok := d.Annotations[oci.AnnotationSynthetic]; ok {
@@ -32,7 +29,7 @@ func (c *copier) recoded(n node) bool {
 	if c.Traits.Raw || n.m.IsIndex() || !isImageConfig(n.m.Config.MediaType) {
 		return false
 	}
-	return isSynthetic(n.Descriptor) || slices.ContainsFunc(n.m.Layers, func(d oci.Descriptor) bool { return c.recodeTo(n, d) != "" })
+	return oci.IsSynthetic(n.Descriptor) || slices.ContainsFunc(n.m.Layers, func(d oci.Descriptor) bool { return c.recodeTo(n, d) != "" })
 }
 
 // recodeTo gives the codec that layer d of n is to be compressed with anew, "" if
@@ -41,7 +38,7 @@ func (c *copier) recodeTo(n node, d oci.Descriptor) layer.Codec {
 	if c.Traits.Raw || isForeign(d) {
 		return ""
 	}
-	codec, change := wantedCodec(c.Traits, d.MediaType, isSynthetic(n.Descriptor))
+	codec, change := wantedCodec(c.Traits, d.MediaType, oci.IsSynthetic(n.Descriptor))
 	if !change {
 		return ""
 	}
@@ -85,3 +82,5 @@ func checkSynthetic(m *oci.Manifest, diffIDs []oci.Digest) error {
 	}
 	return nil
 }
+
+func isSynthetic(d oci.Descriptor) bool { return oci.IsSynthetic(d) }

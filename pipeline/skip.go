@@ -23,7 +23,7 @@ func (c *copier) there(ctx context.Context) (*oci.Descriptor, error) {
 // digest alone can tell: nothing is to be chosen of it, or nothing was. It costs
 // no request if the listing gave the digest, else a HEAD.
 func (c *copier) sameAsListed(ctx context.Context, there oci.Descriptor) (bool, error) {
-	if c.opt.Filters.Looks || (c.filters != "" || isSynthetic(c.Item.Desc)) && !c.Traits.Raw || c.recodes() || there.Annotations[oci.AnnotationFilters] != c.filters {
+	if c.opt.Filters.Looks || (c.filters != "" || oci.IsSynthetic(c.Item.Desc)) && !c.Traits.Raw || c.recodes() || there.Annotations[oci.AnnotationFilters] != c.filters {
 		return false, nil
 	}
 	whole := len(c.opt.Platforms) == 0 && c.Traits.Index
@@ -35,7 +35,7 @@ func (c *copier) sameAsListed(ctx context.Context, there oci.Descriptor) (bool, 
 			return false, oci.Wrap(err, "look up", c.report.Reference, oci.Descriptor{})
 		}
 		c.learnt(d)
-		return d.Digest == there.Digest && (c.Traits.Raw || !isSynthetic(d)), nil
+		return d.Digest == there.Digest && (c.Traits.Raw || !oci.IsSynthetic(d)), nil
 	case listed == "":
 		return false, nil
 	}
@@ -64,7 +64,7 @@ func (c *copier) isAt(there oci.Descriptor, p plan) bool {
 	if there.Annotations[oci.AnnotationFilters] != c.filters || c.filters != "" && !c.Traits.Raw {
 		return false
 	}
-	if c.recodes() || isSynthetic(p.root.Descriptor) && !c.Traits.Raw {
+	if c.recodes() || oci.IsSynthetic(p.root.Descriptor) && !c.Traits.Raw {
 		return false // it is compressed otherwise, or was made up
 	}
 	if there.Digest == p.root.Digest {

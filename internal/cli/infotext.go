@@ -45,6 +45,11 @@ func (a *app) infoText(i pipeline.Info) error {
 		if len(m.Layers) > 0 {
 			b.WriteString(layerTable(m.Layers) + "\n\n")
 		}
+	} else if i.ConfigInfo != nil { // no manifest: the config tells of the layers
+		fmt.Fprintf(&b, "\nLayers: %d\n\n", len(i.TarLayers))
+		if len(i.TarLayers) > 0 {
+			b.WriteString(tarLayerTable(i.TarLayers) + "\n\n")
+		}
 	}
 	if c := i.ConfigInfo; c != nil {
 		fmt.Fprintf(&b, "History: %d entries (%d empty)\n", c.HistoryCount, c.EmptyLayerCount)
@@ -58,12 +63,28 @@ func layerTable(layers []pipeline.LayerInfo) string {
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"#", "Compressed Digest", "DiffID", "Size", "Compression", "Created By"})
 	for _, l := range layers {
-		created := ""
-		if l.CreatedBy != nil {
-			created = oneLine(strings.ReplaceAll(*l.CreatedBy, "\t", " "))
-		}
-		t.AppendRow(table.Row{l.Index, cut25(string(l.Digest)), cut25(string(l.DiffID)), bytesText(l.Size), l.Compression, created})
+		t.AppendRow(table.Row{l.Index, cut25(string(l.Digest)), cut25(string(l.DiffID)), bytesText(l.Size), l.Compression, createdText(l.CreatedBy)})
 	}
+	return renderLayers(t)
+}
+
+func tarLayerTable(layers []pipeline.TarLayer) string {
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"#", "DiffID", "Created By"})
+	for _, l := range layers {
+		t.AppendRow(table.Row{l.Index, cut25(string(l.DiffID)), createdText(l.CreatedBy)})
+	}
+	return renderLayers(t)
+}
+
+func createdText(by *string) string {
+	if by == nil {
+		return ""
+	}
+	return oneLine(strings.ReplaceAll(*by, "\t", " "))
+}
+
+func renderLayers(t table.Writer) string {
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 1, Align: text.AlignLeft}, {Name: "Created By", WidthMax: 50}})
 	t.Style().Format.Header = text.FormatDefault
 	return t.Render()

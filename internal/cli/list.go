@@ -86,7 +86,7 @@ func toListed(i oci.Item) listed {
 		Tag:        i.Ref.Tag,
 		IsIndex:    i.IsIndex || oci.IsIndexType(i.Desc.MediaType),
 	}
-	if d := string(i.Desc.Digest); d != "" {
+	if d := string(i.Desc.Digest); d != "" && !oci.IsSynthetic(i.Desc) {
 		row.Digest = &d
 	}
 	if i.Bytes >= 0 {
