@@ -22,6 +22,8 @@ var otherNames = map[string][]string{
 	"rate-limit":     {"OCCYSTRAP_RATE_LIMIT"},
 	"quay-api-token": {"QUAY_API_TOKEN"},
 	"layer-cache":    {"OCCYSTRAP_LAYER_CACHE"},
+	"compression":    {"OCCYSTRAP_COMPRESSION"},
+	"temp-dir":       {"OCCYSTRAP_TEMP_DIR"},
 }
 
 // rivals are flags that say of one thing the same or the opposite: where one is

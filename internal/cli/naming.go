@@ -150,7 +150,7 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 		return pinnedName, nil
 	}
 	if !s.destKind.Path {
-		return ownName, nil
+		return s.daemonName(), nil
 	}
 	_, member, err := s.dest.uri.Path()
 	if err != nil {
@@ -169,6 +169,20 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 		}
 	}
 	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
+}
+
+// daemonName names images in a daemon: as the URI says, which need not have a host.
+func (s *session) daemonName() func(oci.Item) (oci.Ref, error) {
+	rest := s.dest.uri.Rest
+	ref, err := oci.ParseRef(rest, "")
+	if err != nil {
+		ref, err = oci.ParseRef(rest, "localhost")
+		ref.Registry = ""
+	}
+	if rest == "" || err != nil || s.images.Bulk() {
+		return ownName
+	}
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }
 }
 
 // ownName leaves an image its name; the digest only if it has no tag.

@@ -58,6 +58,9 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 	if s.images, err = kind.Source(ctx, s.source.uri, env); err != nil {
 		return nil, err
 	}
+	if a.onlyFirst {
+		s.images = firstImage{s.images, a.warnf}
+	}
 	if err := s.settleHosts(ctx); err != nil {
 		s.close()
 		return nil, err

@@ -23,6 +23,14 @@ func (f *platformFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&f.variant, "variant", "", "variant of the platform")
 }
 
+// defaults chooses linux/amd64 unless something else was asked for, as occystrap
+// does.
+func (f *platformFlags) defaults() {
+	if len(f.platforms) == 0 && f.os == "" && f.arch == "" && f.variant == "" {
+		f.os, f.arch = "linux", "amd64"
+	}
+}
+
 // list gives the platforms that were asked for; the options of source win over
 // the flags.
 func (f *platformFlags) list(source backend.URI) ([]oci.Platform, error) {

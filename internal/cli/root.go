@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/lmittmann/tint"
@@ -27,7 +28,9 @@ type app struct {
 	work  workFlags
 	disc  discoverFlags
 
-	names destFlags // of process
+	names     destFlags // of process
+	tempDir   string
+	onlyFirst bool // of several images in the source take the first
 
 	quiet bool
 	debug bool
@@ -115,6 +118,12 @@ a safety rule, 130 interrupted.`,
 	a.conn.add(p)
 	a.creds.add(p)
 	a.plat.add(p)
+	p.StringVar(&a.tempDir, "temp-dir", "", "`DIR` for temporary files that belong beside no destination (default TMPDIR)")
+	for _, name := range []string{"compression", "layer-cache"} { // of process; occystrap takes them anywhere
+		p.String(name, "", "for process")
+		_ = p.MarkHidden(name) // it is there
+	}
+	root.AddCommand(a.oldCmds()...)
 	root.AddCommand(a.listCmd(), a.infoCmd(), a.searchCmd(), a.checkCmd(), a.diffCmd(), a.processCmd(), a.loginCmd(), a.logoutCmd(), a.versionCmd())
 	return root
 }
@@ -122,6 +131,9 @@ a safety rule, 130 interrupted.`,
 // check refuses values that no command takes.
 func (a *app) check() error {
 	a.work.noVerify = a.work.noVerify || !a.work.verify
+	if err := a.useTempDir(); err != nil {
+		return err
+	}
 	switch {
 	case a.work.blobs < 1 || a.work.images < 1:
 		return oci.Usage("--parallel and --image-parallel take a whole number of at least 1")
@@ -131,6 +143,17 @@ func (a *app) check() error {
 		return oci.Usage("--output-format takes text, json or jsonl, not " + a.work.output)
 	}
 	return nil
+}
+
+// useTempDir makes --temp-dir what os.TempDir gives.
+func (a *app) useTempDir() error {
+	if a.tempDir == "" {
+		return nil
+	}
+	if fi, err := os.Stat(a.tempDir); err != nil || !fi.IsDir() {
+		return oci.Usage(fmt.Sprintf("--temp-dir %s: there is no such folder", a.tempDir))
+	}
+	return os.Setenv("TMPDIR", a.tempDir)
 }
 
 // logger talks on stderr: warnings only, unless asked for more.
