@@ -95,10 +95,10 @@ func (d *destination) PutManifest(_ context.Context, raw []byte, mt oci.MediaTyp
 }
 
 // Commit loads the image and then looks at what the daemon has under the name.
-func (d *destination) Commit(ctx context.Context, root, _ oci.Descriptor) error {
+func (d *destination) Commit(ctx context.Context, _, _ oci.Descriptor) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.wrap(d.commit(ctx), "load", root)
+	return d.wrap(d.commit(ctx), "load image", oci.Descriptor{})
 }
 
 func (d *destination) commit(ctx context.Context) error {
@@ -172,13 +172,13 @@ func (d *destination) Verify(ctx context.Context, root oci.Descriptor, full bool
 	}
 	if config != "" {
 		if err := d.look(ctx, config, ids); err != nil {
-			return d.wrap(err, "verify", root)
+			return d.wrap(err, "verify image", oci.Descriptor{})
 		}
 	}
 	if !full {
 		return nil
 	}
-	return d.wrap(d.hash(ctx), "verify", root)
+	return d.wrap(d.hash(ctx), "verify image", oci.Descriptor{})
 }
 
 // hash reads all of the image.

@@ -42,7 +42,20 @@ type image struct {
 func (i *image) String() string { return i.name.ask + " of daemon " + i.client.String() }
 
 func (i *image) wrap(err error, op string, d oci.Descriptor) error {
-	return oci.Wrap(err, op, i.String(), d)
+	return wrap(err, op, i.name, i.client, d)
+}
+
+// wrap lets err name daemon and image. One that names the daemon alone keeps its
+// words.
+func wrap(err error, op string, n name, c *engine.Client, d oci.Descriptor) error {
+	e, ok := errors.AsType[*oci.Error](err)
+	switch {
+	case !ok:
+		return oci.Wrap(err, op, n.ask+" of daemon "+c.String(), d)
+	case e.Ref == c.String():
+		return &oci.Error{Op: op, Ref: n.ask, Desc: d, Err: err}
+	}
+	return err
 }
 
 // own returns an error matching [oci.ErrNotFound] unless ref, a tag or a digest,

@@ -43,7 +43,7 @@ func inspect(ctx context.Context, c *engine.Client, n name) (*inspection, error)
 	if err == nil {
 		err = i.check()
 	}
-	return i, oci.Wrap(err, "inspect", n.ask+" of daemon "+c.String(), oci.Descriptor{})
+	return i, wrap(err, "inspect", n, c, oci.Descriptor{})
 }
 
 // check holds what is relied on against its form.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,9 @@ func (s *savedStream) Close() error { return s.rc.Close() }
 func (s *savedStream) said(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, tar.ErrHeader) { // it may go on
+		_, _ = io.CopyN(io.Discard, s, tailSize)
 	}
 	i := bytes.LastIndex(s.tail, []byte(`{"errorDetail"`))
 	if i < 0 {

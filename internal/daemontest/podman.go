@@ -25,9 +25,12 @@ func Podman(t testing.TB) Daemon {
 	if err := os.WriteFile(at("containers.conf"), []byte(podmanConf), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(at("temp"), 0o700); err != nil { // it leaves files behind
+		t.Fatal(err)
+	}
 	d := Daemon{Socket: at("socket")}
 	d.client = []string{program, "--remote", "--url", d.Host()}
-	d.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + at(""), "CONTAINERS_CONF=" + at("containers.conf")}
+	d.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + at(""), "CONTAINERS_CONF=" + at("containers.conf"), "TMPDIR=" + at("temp")}
 	d.start(t, program, "--root", at("data"), "--runroot", at("run"), "--tmpdir", at("tmp"),
 		"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file",
 		"system", "service", "--time", "0", d.Host())
