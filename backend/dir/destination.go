@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/quaymaster/quaymaster/extract"
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -28,6 +29,7 @@ type destination struct {
 	named  oci.Digest         // the config that the manifest names
 	order  map[int]oci.Digest // layers that were put
 	from   oci.Descriptor     // Commit's; Digest is "" before it
+	sums   *extract.Sums      // of what was expanded; nil for nothing
 }
 
 // Head answers for "" the digest that the image had where it came from when it
@@ -57,6 +59,9 @@ func (d *destination) head(ref string) (oci.Descriptor, error) {
 	}
 	if err := d.complete(root, m); err != nil {
 		return oci.Descriptor{}, fmt.Errorf("%w: incomplete: %w", oci.ErrNotFound, err)
+	}
+	if !d.isExpanded(root, file, m) {
+		return oci.Descriptor{}, fmt.Errorf("%w: not expanded", oci.ErrNotFound)
 	}
 	desc := oci.Descriptor{Digest: m.Source.Digest, Platform: m.Source.Platform}
 	if m.Source.Filters != "" {
@@ -204,7 +209,7 @@ func (d *destination) commit(ctx context.Context, from oci.Descriptor) error {
 		return err
 	}
 	d.from = from
-	return nil
+	return d.expandImage(ctx)
 }
 
 // manifest makes the manifest of what was put.

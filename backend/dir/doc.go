@@ -5,6 +5,8 @@
 //	PATH/manifest.json        a list of one object, as docker save writes it; or
 //	PATH/manifest-kolla_nova-api-2025.1.json  with unique_names=true, one an image
 //	PATH/catalog.json         image -> tag -> name of the manifest file
+//	PATH/manifest/            with expand=true, the image's root file system, named
+//	                          as its manifest file; manifest.expanded vouches for it
 //
 // The JSON files look as Python's json.dumps(indent=4, sort_keys=True) writes
 // them. An image's key in the catalog has no registry host, which is occystrap's

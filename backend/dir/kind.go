@@ -10,13 +10,14 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// Kind is dir://PATH[:REF][?unique_names=true].
+// Kind is dir://PATH[:REF][?unique_names=true][&expand=true].
 var Kind = backend.Kind{
 	Scheme:  "dir",
 	Aliases: []string{"directory"},
-	Help:    "folder of plain layers, one for many images: dir://PATH[:REF][?unique_names=true]",
+	Help:    "folder of plain layers, one for many images: dir://PATH[:REF][?unique_names=true][&expand=true]",
 	Options: map[string]string{
 		"unique_names": "true: a manifest file for each image; false (default): manifest.json, for one image",
+		"expand":       "true: each image's root file system too, beside its manifest file, in a folder with the name of that; false (default): layers only",
 	},
 	Path:   true,
 	Source: source,
@@ -32,6 +33,10 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	if err != nil {
 		return nil, err
 	}
+	expand, err := u.OptionBool("expand", false)
+	if err != nil {
+		return nil, err
+	}
 	var name *oci.Ref
 	if ref != "" {
 		r, ok := layout.ParseName(ref)
@@ -44,5 +49,7 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	if err != nil {
 		return nil, oci.Wrap(err, "open folder", path, oci.Descriptor{})
 	}
-	return newPlace(st, name, unique, env), nil
+	p := newPlace(st, name, unique, env)
+	p.expand = expand
+	return p, nil
 }

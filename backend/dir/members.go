@@ -70,6 +70,7 @@ func (c catalog) members(root *os.Root) (all []member, lines []string) {
 			}
 			var ok bool
 			if m.ref, ok = m.manifest.ref(i); !ok {
+				m.ref = oci.Ref{}
 				lines = append(lines, fmt.Sprintf("the name %s is no reference; its image goes by its digest", quoted(i)))
 			}
 			all = append(all, m)
@@ -145,15 +146,16 @@ func uncatalogued(root *os.Root) ([]member, error) {
 }
 
 // ref gives the name of the image that the catalog calls i: with the registry
-// where our own target kept it. false: i is no name.
+// where our own target kept it, or where occystrap had one in the name (from
+// docker save). false: i is no name.
 func (m manifest) ref(i id) (oci.Ref, bool) {
 	if m.Source != nil && m.isOf(i) {
 		if ref, ok := layout.ParseName(m.Source.Reference); ok {
 			return ref, true
 		}
 	}
-	ref := oci.Ref{Repository: i.image, Tag: i.tag}
-	return ref, oci.ValidRepository(i.image) && oci.ValidTag(i.tag)
+	ref, ok := layout.ParseName(i.String())
+	return ref, ok && ref.Repository != "" && ref.Tag == i.tag
 }
 
 // refs gives the names that m says it has.

@@ -426,3 +426,48 @@ func TestReadingEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What the catalog calls an image is hostile: it never becomes a name that it
+// isn't.
+func TestNamesThatAreNone(t *testing.T) {
+	folder := written(t, "", map[string]imagetest.Image{"quay.io/a/b:1": first})
+	for _, name := range []string{"../../etc", "a b", "UPPER/x", "", "--help", "a\nb", "/a"} {
+		image, err := json.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tags, err := json.Marshal(name + ":1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, `{`+string(image)+`:{"1":"manifest.json"}}`, folder, "catalog.json")
+		m := read(t, folder, "manifest.json")
+		var list []map[string]any
+		if err := json.Unmarshal([]byte(m), &list); err != nil {
+			t.Fatal(err)
+		}
+		delete(list[0], "Source")
+		list[0]["RepoTags"] = []string{name[strings.LastIndexByte(name, '/')+1:] + ":1"}
+		if name == "" {
+			list[0]["RepoTags"] = []string{".:1"} // as occystrap's path.basename wouldn't
+		}
+		raw, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, string(raw), folder, "manifest.json")
+		var warned []string
+		images, err := openSource(t, "dir://"+folder, func(s string) { warned = append(warned, s) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for item, err := range images.Discover(t.Context()) {
+			if err != nil || item.Ref.Repository != "" || oci.ValidDigest(item.Ref.Digest) != nil {
+				t.Errorf("%s: %+v, %v", tags, item.Ref, err)
+			}
+		}
+		if len(warned) != 1 || strings.Contains(warned[0], "\n") {
+			t.Errorf("%s: warned %q", tags, warned)
+		}
+	}
+}

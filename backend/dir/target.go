@@ -20,6 +20,7 @@ type place struct {
 	stage   *stage.Stage
 	name    *oci.Ref // from the URI: the one image; nil for any number
 	unique  atomic.Bool
+	expand  bool
 	env     backend.Env
 	catalog safepath.View[catalog]
 	entries *stage.Group[listing]
@@ -76,6 +77,9 @@ func (p *place) Image(_ context.Context, name oci.Ref) (oci.Destination, error) 
 	}
 	c, err := p.readCatalog(root)
 	if err != nil {
+		return fail(err)
+	}
+	if err := p.mayExpandAny(root, c, d.id); err != nil {
 		return fail(err)
 	}
 	if err := p.check(root, c, d.id, name); err != nil {

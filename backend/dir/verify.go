@@ -32,7 +32,10 @@ func (d *destination) verify(ctx context.Context, full bool) error {
 		m.Source.Filters != from.Annotations[oci.AnnotationFilters]) {
 		return fmt.Errorf("%s: %w: it is another image now; another process has changed it", file, oci.ErrDigestMismatch)
 	}
-	if err := d.complete(root, m); err != nil || !full {
+	if err := d.complete(root, m); err != nil {
+		return err
+	}
+	if err := d.verifyExpansion(ctx, root, file, m, full); err != nil || !full {
 		return err
 	}
 	config, err := readConfig(root, m.Config)
