@@ -38,15 +38,20 @@ func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, 
 		}
 	}
 	defer func() { u.forget() }()
+	var last error
 	for try := 1; ; try++ {
 		desc, err := u.attempt(ctx)
 		if err == nil {
 			return desc, nil
 		}
+		if last != nil && errors.Is(err, oci.ErrAbandoned) {
+			err = fmt.Errorf("%w; %w", last, err) // what could be read once only is wanted again because of last
+		}
 		if ctx.Err() != nil || try == uploadAttempts || !u.again(err) {
 			return oci.Descriptor{}, oci.Wrap(err, "put blob", d.ref.Name(), b.Desc)
 		}
 		d.log.Debug("upload starts again", "ref", d.ref.Name(), "digest", b.Desc.Digest, "attempt", try, "error", err)
+		last = err
 		if err := pause(ctx, try, err); err != nil {
 			return oci.Descriptor{}, oci.Wrap(err, "put blob", d.ref.Name(), b.Desc)
 		}
