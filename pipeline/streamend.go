@@ -2,10 +2,12 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/quaymaster/quaymaster/filter"
 	"github.com/quaymaster/quaymaster/layout"
@@ -119,31 +121,34 @@ func (s *streaming) results() ([]result, error) {
 	for _, l := range s.layers {
 		byID[l.was] = l
 	}
-	var errs []error
 	known := map[oci.Digest]bool{}
 	out := make([]result, len(s.diffIDs))
+	var missing, strange error
 	for i, id := range s.diffIDs {
 		known[id] = true
 		l := byID[id]
-		if l == nil || !l.done {
-			errs = append(errs, fmt.Errorf("layer %d: %w: the source gave none with diffID %s", i, oci.ErrNotFound, id))
-			continue
-		}
-		if out[i] = l.result; out[i].diffID == "" {
-			out[i].diffID = id
+		if l != nil && l.done {
+			out[i] = l.result
+		} else if missing == nil {
+			missing = fmt.Errorf("layer %d: %w: the source gave none with diffID %s", i, oci.ErrNotFound, id)
 		}
 	}
-	for _, l := range s.layers {
+	for _, key := range slices.Sorted(maps.Keys(s.layers)) {
+		l := s.layers[key]
 		switch at := l.claims.Layer; {
+		case strange != nil:
 		case l.was == "":
-			errs = append(errs, fmt.Errorf("%w: nothing tells which layer %s is", oci.ErrInvalid, l.source.Digest))
+			strange = fmt.Errorf("%w: nothing tells which layer %s is", oci.ErrInvalid, l.source.Digest)
 		case !known[l.was]:
-			errs = append(errs, fmt.Errorf("%w: the source gave a layer with diffID %s, which the config doesn't list", oci.ErrInvalid, l.was))
+			strange = fmt.Errorf("%w: the source gave a layer with diffID %s, which the config doesn't list", oci.ErrInvalid, l.was)
 		case at >= 0 && (at >= len(s.diffIDs) || s.diffIDs[at] != l.was):
-			errs = append(errs, fmt.Errorf("layer %d: %w: its diffID is %s", at, oci.ErrInvalid, l.was))
+			strange = fmt.Errorf("layer %d: %w: the source gave one with diffID %s", at, oci.ErrInvalid, l.was)
 		}
 	}
-	return out, errors.Join(errs...)
+	if missing != nil && strange != nil { // one of them is damaged, perhaps
+		return nil, fmt.Errorf("%w; %w", missing, strange)
+	}
+	return out, cmp.Or(missing, strange)
 }
 
 // madeUp gives the manifest of an image whose place keeps none.
