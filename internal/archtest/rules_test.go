@@ -11,7 +11,7 @@ import (
 
 // talkers may read the environment, print and exit. Everything else is given
 // values and returns them, so that it works inside another program too.
-var talkers = []string{"internal/cli", "cmd", "internal/demo", "internal/need"}
+var talkers = []string{"internal/cli", "cmd", "internal/demo", "internal/need", "internal/daemontest"}
 
 // forbidden names what only talkers use: package path -> names, nil for all.
 var forbidden = map[string][]string{
