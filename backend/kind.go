@@ -96,14 +96,15 @@ type Images interface {
 type Table []Kind
 
 // Find gives the kind of scheme. The error matches [oci.ErrUsage] and lists
-// the schemes that role ("source" or "destination") can have.
+// the schemes that role ("source" or "destination") can have, or says what the
+// user may have meant.
 func (t Table) Find(scheme, role string) (Kind, error) {
 	var names []string
 	for _, k := range t {
 		can := role == "source" && k.Source != nil || role == "destination" && k.Target != nil
 		if k.Scheme == scheme || slices.Contains(k.Aliases, scheme) {
 			if !can {
-				return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s%s", scheme, role, meant[scheme]))
+				return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s%s", scheme, role, meaning(k.Scheme, role)))
 			}
 			return k, nil
 		}
@@ -111,15 +112,40 @@ func (t Table) Find(scheme, role string) (Kind, error) {
 			names = append(names, k.Scheme+"://")
 		}
 	}
-	return Kind{}, oci.Usage(fmt.Sprintf("unknown %s scheme %s://; use one of %s%s", role, scheme, strings.Join(names, ", "), meant[scheme]))
+	if m := meaning(scheme, role); m != "" {
+		return Kind{}, oci.Usage(fmt.Sprintf("%s:// can't be a %s%s", scheme, role, m))
+	}
+	return Kind{}, oci.Usage(fmt.Sprintf("unknown %s scheme %s://; use one of %s", role, scheme, strings.Join(names, ", ")))
 }
 
-// meant is what users of other tools may mean by a scheme that isn't there.
+// meaning gives what to write where scheme can't be role; "" if there is nothing
+// to say.
+func meaning(scheme, role string) string {
+	if m := meant[role+" "+scheme]; m != "" {
+		return ": " + m
+	}
+	if m := meant[scheme]; m != "" {
+		return ": " + m
+	}
+	return ""
+}
+
+// meant says what to write instead of a scheme that is another tool's, or that
+// can't be what it is used as.
 var meant = map[string]string{
-	"oci":    " (it is a runtime bundle; an OCI image layout is ocidir://)",
-	"docker": " (a registry is registry://)",
-	"https":  " (a registry is registry://)",
-	"http":   " (a registry is registry://, with --plain-http)",
+	"source oci":             "an OCI image layout is ocidir://; oci:// is the runtime bundle, which keeps neither manifest nor layers",
+	"source mounts":          "it keeps no image; read what it was made from",
+	"destination quay":       "it finds images; to push to Quay write registry://quay.io/ORGANISATION",
+	"destination list":       "it names images to read; `quaymaster list` prints one",
+	"destination dockerpush": "the daemon pushes there; to load an image into it write docker://",
+	"docker-archive":         "an archive of docker save is tar://",
+	"docker-daemon":          "the daemon is docker://",
+	"podman":                 "Podman is docker:// with ?socket=",
+	"containers-storage":     "Podman's images are docker:// with ?socket= of its service",
+	"oci-layout":             "an OCI image layout is ocidir://",
+	"http":                   "a registry is registry://, with --plain-http",
+	"https":                  "a registry is registry://",
+	"quay.io":                "a registry is registry://quay.io/…, an organisation quay://",
 }
 
 // CheckOptions returns an error matching [oci.ErrUsage] if u has an option that
