@@ -16,6 +16,13 @@ import (
 func Archive(f *tarfile.File) Files {
 	a := &archive{File: f}
 	a.index = sync.OnceValues(func() (*Index, error) {
+		m, err := f.Lookup(IndexFile)
+		if err != nil {
+			return nil, err
+		}
+		if m.Copies > 1 { // other readers may take another one
+			return nil, fmt.Errorf("%s: %w: it is there %d times", IndexFile, oci.ErrInvalid, m.Copies)
+		}
 		raw, err := f.ReadFile(IndexFile, MaxIndexSize)
 		if err != nil {
 			return nil, err

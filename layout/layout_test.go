@@ -200,3 +200,37 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+func TestPick(t *testing.T) {
+	d := func(n string) oci.Digest { return oci.Digest("sha256:" + strings.Repeat(n, 64)) }
+	item := func(name string, dgst oci.Digest) oci.Item {
+		ref, ok := layout.ParseName(name)
+		if !ok {
+			t.Fatalf("%q", name)
+		}
+		return oci.Item{Ref: ref, Desc: oci.Descriptor{Digest: dgst, Annotations: map[string]string{layout.RefAnnotation: name}}}
+	}
+	items := []oci.Item{item("quay.io/a/b:1", d("a")), item("h.x/a/b:1", d("b")), item("h.x/a/c:2", d("c")), item("v3", d("d"))}
+	tests := []struct {
+		name string
+		want oci.Digest
+		err  error
+	}{
+		{"quay.io/a/b:1", d("a"), nil},
+		{"a/c:2", d("c"), nil},
+		{"2", d("c"), nil},
+		{"v3", d("d"), nil},
+		{string(d("b")), d("b"), nil},
+		{"a/b:1", "", oci.ErrUsage},
+		{"1", "", oci.ErrUsage},
+		{"a/b", "", oci.ErrNotFound},
+		{"quay.io/a/c:2", "", oci.ErrNotFound},
+		{"../x", "", oci.ErrNotFound},
+	}
+	for _, tt := range tests {
+		got, err := layout.Pick(items, tt.name)
+		if got.Desc.Digest != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%q: got %s, %v, want %s, %v", tt.name, got.Desc.Digest, err, tt.want, tt.err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ type member struct {
 	name string // a folder's ends with a slash
 	size int64
 	open func() (io.Reader, error) // nil of a folder
-	free func()                    // lets go of what was read; may be nil
+	ours bool                      // a section of a file that nobody reads any more
 }
 
 // content lists what is to be in the archive, in order, and reports whether that
@@ -133,7 +133,7 @@ func (p *place) member(ctx context.Context, name string) (m member, there, isNew
 		}
 		return member{name: name, size: in.Size, open: func() (io.Reader, error) { return in.Open(), nil }}, true, false, err
 	}
-	m = member{name: name, size: b.desc.Size, open: func() (io.Reader, error) { return b.section.Open() }, free: b.section.Free}
+	m = member{name: name, size: b.desc.Size, open: func() (io.Reader, error) { return b.section.Open() }, ours: true}
 	if old == nil {
 		return m, true, true, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +40,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-var big = imagetest.New(imagetest.Linux, nil, base, imagetest.Random(77, 8<<20))
+var big = sync.OnceValue(func() imagetest.Image {
+	return imagetest.New(imagetest.Linux, nil, base, imagetest.Random(77, 3<<20))
+})
 
 func child(ctx context.Context, path string) error {
 	u, err := backend.ParseURI("oci-archive://" + path)
@@ -51,7 +54,7 @@ func child(ctx context.Context, path string) error {
 		return err
 	}
 	fmt.Println("begun")
-	if err := put(ctx, target, "h.x/big:1", big); err != nil {
+	if err := put(ctx, target, "h.x/big:1", big()); err != nil {
 		return err
 	}
 	fmt.Println("put")
@@ -100,7 +103,7 @@ func TestKilledRunsLeaveAWholeArchive(t *testing.T) {
 	}
 	src := openSource(t, "oci-archive://"+path, nil)
 	readBack(t, sourceOf(t, src, "h.x/a:1"), "", first)
-	readBack(t, sourceOf(t, src, "h.x/big:1"), "", big)
+	readBack(t, sourceOf(t, src, "h.x/big:1"), "", big())
 	if names := ls(t, filepath.Dir(path)); !slices.Equal(names, []string{"a.tar"}) {
 		t.Errorf("in the end the folder holds %q", names)
 	}

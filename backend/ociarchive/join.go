@@ -55,8 +55,8 @@ func add(ctx context.Context, f *os.File, m member) error {
 	if err != nil {
 		return err
 	}
-	if m.free != nil {
-		m.free()
+	if m.ours {
+		free(r)
 	}
 	_, err = f.Write(make([]byte, (block-m.size%block)%block))
 	return err
@@ -112,6 +112,17 @@ func copyRange(to, from *os.File, off, size int64) (int64, error) {
 		n, err := unix.CopyFileRange(int(from.Fd()), &off, int(to.Fd()), nil, int(size), 0)
 		if !errors.Is(err, unix.EINTR) {
 			return max(int64(n), 0), err
+		}
+	}
+}
+
+// free gives the space of r, a section of a file, back to the disk. Where that
+// can't be done it is free when the file is closed.
+func free(r io.Reader) {
+	if s, ok := r.(*io.SectionReader); ok && s.Size() > 0 {
+		outer, off, size := s.Outer()
+		if f, ok := outer.(*os.File); ok {
+			_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
 		}
 	}
 }

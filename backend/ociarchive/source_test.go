@@ -128,6 +128,7 @@ func TestDamageNamesTheArchive(t *testing.T) {
 	check("another version", imagetest.Tar(imagetest.File("oci-layout", `{"imageLayoutVersion":"9"}`)))
 	check("no index", imagetest.Tar(marker))
 	check("broken index", imagetest.Tar(marker, imagetest.File("index.json", "{")))
+	check("two indexes", imagetest.Tar(marker, imagetest.File("index.json", index), imagetest.File("./index.json", index)))
 	check("no blobs", imagetest.Tar(marker, imagetest.File("index.json", index)))
 	name := "blobs/sha256/" + first.Desc.Digest.Encoded()
 	check("a link out of the archive", imagetest.Tar(marker, imagetest.File("index.json", index), imagetest.Symlink(name, "/etc/passwd")))
