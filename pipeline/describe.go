@@ -21,13 +21,34 @@ func (c *copier) describe(ctx context.Context, ref string) (told, error) {
 		return told{}, oci.Wrap(err, "look up", c.report.Reference, oci.Descriptor{})
 	}
 	t := told{desc: desc, config: oci.Digest(desc.Annotations[oci.AnnotationConfig]), described: true}
-	t.synthetic = desc.Digest == "" || desc.Annotations[oci.AnnotationSynthetic] != ""
+	t.synthetic = oci.IsSynthetic(desc)
 	var cfg imageConfig
 	if err := json.Unmarshal(raw, &cfg); err != nil {
 		return told{}, oci.Wrap(fmt.Errorf("%w: %w", oci.ErrInvalid, err), "read config", c.report.Reference, oci.Descriptor{})
 	}
 	t.platform, t.diffIDs = &cfg.Platform, cfg.RootFS.DiffIDs
 	return t, nil
+}
+
+// inspectDescribed tells what the source says of an image without reading it.
+func (c *copier) inspectDescribed(ctx context.Context, info *Info, d oci.Describer) error {
+	ref := c.Item.Ref.Reference()
+	if pin := c.Item.Desc.Digest; pin != "" {
+		ref = string(pin)
+	}
+	desc, raw, err := d.Describe(ctx, ref)
+	if err != nil {
+		return oci.Wrap(err, "look up", c.report.Reference, oci.Descriptor{})
+	}
+	var cfg config
+	if err := json.Unmarshal(raw, &cfg); err != nil {
+		return oci.Wrap(fmt.Errorf("%w: %w", oci.ErrInvalid, err), "read config", c.report.Reference, oci.Descriptor{})
+	}
+	if !oci.IsSynthetic(desc) {
+		info.Digest = desc.Digest
+	}
+	info.describe(cfg) // without a manifest, which only reading the image gives
+	return nil
 }
 
 // isThere reports whether there is the image, as far as that can be told

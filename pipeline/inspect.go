@@ -131,6 +131,9 @@ func Inspect(ctx context.Context, src oci.Source, item oci.Item, platforms []oci
 }
 
 func (c *copier) inspect(ctx context.Context, info *Info, platforms []oci.Platform) error {
+	if d, ok := c.Source.(oci.Describer); ok {
+		return c.inspectDescribed(ctx, info, d)
+	}
 	n, err := c.resolve(ctx, c.Item.Desc.Digest)
 	if err != nil {
 		return err

@@ -111,6 +111,7 @@ func (c *copier) stream(ctx context.Context, src oci.Streamer, there *oci.Descri
 func (s *streaming) streams(ctx context.Context) error {
 	for n, broken := 1, 0; ; n++ {
 		s.arrived, s.again, s.failed = 0, 0, nil
+		s.beginOrder()
 		err := s.once(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -170,6 +171,9 @@ func isBroken(err error) bool {
 func (s *streaming) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := s.deliver(ctx); err != nil {
+		return err
+	}
 	for b, err := range s.src.Stream(ctx, s.ref) {
 		if err != nil {
 			return &brokenError{oci.Wrap(err, "read image", s.report.Reference, oci.Descriptor{})}

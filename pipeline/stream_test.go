@@ -20,9 +20,9 @@ func noTemp(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
 }
 
-// threeLayers is an image whose second layer stands twice, and is larger than
+// twiceLayered is an image whose second layer stands twice, and is larger than
 // what is held in memory.
-func threeLayers() imagetest.Image {
+func twiceLayered() imagetest.Image {
 	a, b, c := imagetest.Files(map[string]string{"etc/base": "base", "etc/gone": "x"}), imagetest.Random(1, 1<<20), imagetest.Random(2, 700<<10)
 	return imagetest.New(imagetest.Linux, map[string]string{"a": "b"}, a, b, c, b)
 }
@@ -49,7 +49,7 @@ func newTarget(t *testing.T, kind string) (oci.Target, string) {
 }
 
 func TestStreamInAnyOrder(t *testing.T) {
-	img := threeLayers()
+	img := twiceLayered()
 	for _, kind := range []string{"registry", "ocidir", "dir"} {
 		t.Run(kind, func(t *testing.T) {
 			var first oci.Digest

@@ -90,7 +90,7 @@ func TestStreamsThatAreNotTheImage(t *testing.T) {
 	for _, tt := range tests {
 		for _, dest := range []string{"ocidir", "dir"} {
 			t.Run(tt.name+"/"+dest, func(t *testing.T) {
-				s := streamOf(t, threeLayers(), tt.how)
+				s := streamOf(t, twiceLayered(), tt.how)
 				tt.edit(s)
 				target, host := newTarget(t, dest)
 				way := s.into(t, target, host, tt.how)
@@ -123,7 +123,7 @@ func TestStreamBreaksAndGoesOn(t *testing.T) {
 	for kind, h := range map[string]how{"raw": {}, "legacy": {legacy: true}, "compressed": {compressed: true}} {
 		for _, dest := range []string{"ocidir", "registry", "dir"} {
 			t.Run(kind+"/"+dest, func(t *testing.T) {
-				s := streamOf(t, threeLayers(), h)
+				s := streamOf(t, twiceLayered(), h)
 				s.read = func(stream, n int64) error {
 					if stream == 1 && n > 1500<<10 { // in the third layer
 						return broken
@@ -144,7 +144,7 @@ func TestStreamBreaksAndGoesOn(t *testing.T) {
 		}
 	}
 	t.Run("always", func(t *testing.T) {
-		s := streamOf(t, threeLayers(), how{})
+		s := streamOf(t, twiceLayered(), how{})
 		s.read = func(_, n int64) error {
 			if n > 1500<<10 {
 				return broken
@@ -182,7 +182,7 @@ func failsPatches(t *testing.T, n int) *far {
 func TestDestinationWantsALayerAgain(t *testing.T) {
 	far := failsPatches(t, 1)
 	h := how{order: byName, legacy: true}
-	s := streamOf(t, threeLayers(), h)
+	s := streamOf(t, twiceLayered(), h)
 	way := s.into(t, openTarget(t, "registry://"+far.host, far.env()), far.host, h)
 	noTemp(t)
 	r := copyImage(t, way, pipeline.Options{Verify: pipeline.VerifyFull})
@@ -207,7 +207,7 @@ func TestStreamIsCancelled(t *testing.T) {
 	for _, specs := range [][]string{nil, {"exclude:pattern=tmp/**"}, {"search:pattern=etc/*"}} {
 		for _, dest := range []string{"ocidir", "dir"} {
 			ctx, cancel := context.WithCancel(t.Context())
-			s := streamOf(t, threeLayers(), how{})
+			s := streamOf(t, twiceLayered(), how{})
 			s.read = func(_, n int64) error {
 				if n > 700<<10 {
 					cancel()
@@ -235,7 +235,7 @@ func TestStreamIsCancelled(t *testing.T) {
 
 func TestStreamOfAnotherPlatform(t *testing.T) {
 	for _, h := range []how{{order: configFirst}, {described: true}} {
-		s := streamOf(t, threeLayers(), h)
+		s := streamOf(t, twiceLayered(), h)
 		target := openTarget(t, "ocidir://"+t.TempDir()+"/x", backend.Env{})
 		_, err := pipeline.Copy(t.Context(), s.into(t, target, "localhost", h), pipeline.Options{Platforms: []oci.Platform{arm64}})
 		if !errors.Is(err, oci.ErrNotFound) || !strings.Contains(err.Error(), "platform linux/arm64") {

@@ -105,12 +105,21 @@ func (s *streaming) deliver(ctx context.Context) error {
 		if err != nil {
 			return oci.Wrap(err, "copy layer", s.report.Reference, l.source)
 		}
-		if !s.comesAgain(l.was) {
-			l.spooled.Free()
-		}
 		s.next++
 	}
 	return nil
+}
+
+// beginOrder begins to deliver from the lowest layer again: what a target made of
+// them may be spoilt. What was put aside still is.
+func (s *streaming) beginOrder() {
+	if !s.Traits.Ordered {
+		return
+	}
+	s.next = 0
+	for _, l := range s.layers {
+		l.done = false
+	}
 }
 
 // aside gives the layer with diffID id if it is put aside.

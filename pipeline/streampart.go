@@ -62,7 +62,7 @@ type stock struct {
 	hash   hash.Hash
 	n      int64 // bytes that were read of it
 	ended  bool  // which are all
-	used   bool
+	used   bool  // or closed
 	broken error // why reading it failed
 }
 
@@ -119,6 +119,7 @@ func (st *stock) close() {
 		_ = st.rc.Close() // what was read of it was checked
 	}
 	heads.Put(st.head)
+	st.head, st.first, st.used = nil, nil, true // who kept open has nothing of it
 }
 
 // repeats reports whether the content can be read more than once.
@@ -130,7 +131,7 @@ func (st *stock) open(ctx context.Context) (io.ReadCloser, error) {
 	case st.from != nil:
 		r, err := st.from.Open()
 		return io.NopCloser(spooledReader{ctx, r}), err
-	case st.whole:
+	case st.whole && st.head != nil:
 		return io.NopCloser(bytes.NewReader(st.first)), nil
 	case st.broken != nil:
 		return nil, &abandonedError{st.broken}

@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Pile keeps any number of contents in one file without a name, so that it
@@ -70,17 +68,6 @@ func (s *Section) Open() (*io.SectionReader, error) {
 		return nil, fmt.Errorf("%s: %w", s.pile.What, os.ErrClosed)
 	}
 	return io.NewSectionReader(s.pile.f, s.at, s.len), nil
-}
-
-// Free gives the content's space back to the disk, as far as the file system
-// can. Nobody reads it any more.
-func (s *Section) Free() {
-	s.pile.mu.Lock()
-	defer s.pile.mu.Unlock()
-	if s.pile.f != nil && s.len > 0 {
-		// Where that can't be done the space is free after Close.
-		_ = unix.Fallocate(int(s.pile.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.at, s.len)
-	}
 }
 
 type ctxReader struct {
