@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -127,4 +128,32 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// Docker gives img as docker's tools push it: the same bytes of config and layers
+// under docker's media types.
+func (img Image) Docker() Image {
+	raw := string(img.Raw)
+	for oci, docker := range map[string]string{
+		ocispec.MediaTypeImageManifest:  "application/vnd.docker.distribution.manifest.v2+json",
+		ocispec.MediaTypeImageConfig:    "application/vnd.docker.container.image.v1+json",
+		ocispec.MediaTypeImageLayerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+		ocispec.MediaTypeImageIndex:     "application/vnd.docker.distribution.manifest.list.v2+json",
+	} {
+		raw = strings.ReplaceAll(raw, `"`+oci+`"`, `"`+docker+`"`)
+		if img.Desc.MediaType == oci {
+			img.Desc.MediaType = docker
+		}
+	}
+	children := img.Children
+	img.Children = nil
+	for _, c := range children {
+		d := c.Docker()
+		raw = strings.ReplaceAll(raw, string(c.Desc.Digest), string(d.Desc.Digest))
+		raw = strings.ReplaceAll(raw, fmt.Sprintf(`"size":%d`, c.Desc.Size), fmt.Sprintf(`"size":%d`, d.Desc.Size))
+		img.Children = append(img.Children, d)
+	}
+	img.Raw = []byte(raw)
+	img.Desc = Blob(img.Desc.MediaType, img.Raw).Desc
+	return img
 }
