@@ -48,36 +48,44 @@ func (i *image) keep(ctx context.Context) (*kept, error) {
 	return i.kept, nil
 }
 
-// read gives the image in file that is describes.
+// read gives the image in file that is describes. What docker's older store calls
+// an index was made up for the file, so that is not asked where the ID is a
+// config's.
 func (i *image) read(file *tarfile.File, is *inspection) (oci.Source, error) {
 	if is.kept() {
-		return i.layout(file, is)
+		return i.layout(file, *is.Descriptor)
 	}
 	a, err := dockersave.Read(file)
 	if err != nil {
 		return nil, err
 	}
 	for _, img := range a.Images {
-		if d, _, err := img.Config(); err == nil && d.Digest == is.ID || len(a.Images) == 1 {
-			return img, err
+		if d, _, err := img.Config(); err != nil {
+			return nil, err
+		} else if d.Digest == is.ID {
+			return img, nil
 		}
+	}
+	if file.Has(layout.IndexFile) { // the ID may be a manifest's
+		return i.layout(file, oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: is.ID})
 	}
 	return nil, fmt.Errorf("the daemon gave %d images, but not %s: %w", len(a.Images), is.ID, oci.ErrInvalid)
 }
 
-// layout gives the image in the layout that file is.
-func (i *image) layout(file *tarfile.File, is *inspection) (oci.Source, error) {
+// layout gives the image d, or where that is an index its one child, in the
+// layout that file is.
+func (i *image) layout(file *tarfile.File, d oci.Descriptor) (oci.Source, error) {
 	r := &layout.Reader{Path: i.String(), Files: layout.Archive(file)}
 	items, _, err := r.Items()
 	if err != nil {
 		return nil, err
 	}
 	for _, item := range items {
-		if item.Desc.Digest == is.Descriptor.Digest || len(items) == 1 {
+		if item.Desc.Digest == d.Digest || len(items) == 1 && oci.IsIndexType(d.MediaType) {
 			return (&layout.Images{Reader: r}).Source(context.Background(), item)
 		}
 	}
-	return nil, fmt.Errorf("the daemon gave %d images, but not %s: %w", len(items), is.Descriptor.Digest, oci.ErrInvalid)
+	return nil, fmt.Errorf("the daemon gave %d images, but not %s: %w", len(items), d.Digest, oci.ErrInvalid)
 }
 
 // forget gives the disk back.

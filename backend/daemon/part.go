@@ -16,9 +16,10 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// document reads a JSON file that begins with head. The config is given as soon
+// document reads a JSON file that begins with head, and checks it if it is named
+// by its digest. The config is given as soon
 // as it is known to be the image's.
-func (s *stream) document(h *tar.Header, head []byte) error {
+func (s *stream) document(h *tar.Header, named oci.Digest, head []byte) error {
 	if h.Size > maxDocument {
 		return nil // too large for a config or a manifest
 	}
@@ -26,10 +27,14 @@ func (s *stream) document(h *tar.Header, head []byte) error {
 	if _, err := io.ReadFull(s.tar, raw[copy(raw, head):]); err != nil {
 		return s.cause(err)
 	}
-	if s.config != nil && s.config.Digest == digest.FromBytes(raw) {
+	d := digest.FromBytes(raw)
+	if named != "" && named.Algorithm() == d.Algorithm() && named != d {
+		return fmt.Errorf("%.200q: %w: its digest is %s", h.Name, oci.ErrDigestMismatch, d)
+	}
+	if s.config != nil && s.config.Digest == d {
 		return nil
 	}
-	if err := s.add(raw); err != nil || s.config != nil {
+	if err := s.add(raw, d); err != nil || s.config != nil {
 		return err
 	}
 	if c := s.choose(false); c != nil {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/quaymaster/quaymaster/oci"
@@ -35,6 +34,7 @@ type parts struct {
 	configs   []document // that list the image's layers
 	manifests []document // that may be the image's
 	held      int        // bytes of both
+	other     bool       // the ID is not the config's digest
 }
 
 // A document is a JSON file out of a stream.
@@ -45,7 +45,7 @@ type document struct {
 }
 
 func newParts(is *inspection) *parts {
-	p := &parts{id: is.ID, want: is.ID, order: is.RootFS.Layers, layers: map[oci.Digest]bool{}, blobs: map[oci.Digest]bool{}}
+	p := &parts{id: is.ID, want: is.ID, order: is.RootFS.Layers, layers: map[oci.Digest]bool{}, blobs: map[oci.Digest]bool{}, other: is.kept()}
 	if is.kept() {
 		p.want = is.Descriptor.Digest
 	}
@@ -85,8 +85,8 @@ func (p *parts) kept() *document {
 	return nil
 }
 
-// add keeps raw if it may be the image's config or manifest.
-func (p *parts) add(raw []byte) error {
+// add keeps raw, which has digest dgst, if it may be the image's config or manifest.
+func (p *parts) add(raw []byte, dgst oci.Digest) error {
 	var d struct {
 		RootFS *rootFS           `json:"rootfs"`
 		Layers []json.RawMessage `json:"layers"`
@@ -94,7 +94,8 @@ func (p *parts) add(raw []byte) error {
 	if json.Unmarshal(raw, &d) != nil {
 		return nil // a list, or what is JSON only at its head
 	}
-	doc := document{oci.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw, nil}
+	doc := document{oci.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: dgst, Size: int64(len(raw))}, raw, nil}
+	p.other = p.other || d.RootFS == nil && dgst == p.id
 	switch {
 	case d.RootFS != nil && slices.Equal(d.RootFS.DiffIDs, p.order):
 		p.configs = append(p.configs, doc)
@@ -115,7 +116,7 @@ func (p *parts) add(raw []byte) error {
 }
 
 // choose gives the config if it is among those that came; at the end also one
-// that only its layers speak for.
+// that only its layers speak for, where the ID says nothing of it.
 func (p *parts) choose(end bool) *document {
 	if c := p.withDigest(p.id); c != nil {
 		return c
@@ -126,7 +127,7 @@ func (p *parts) choose(end bool) *document {
 			return c
 		}
 	}
-	if end && len(p.configs) == 1 {
+	if end && p.other && len(p.configs) == 1 {
 		return &p.configs[0]
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -134,11 +135,7 @@ func tryStream(t *testing.T, src oci.Source) (streamed, error) {
 		if err != nil {
 			return got, err
 		}
-		rc, err := b.Open(t.Context())
-		if err != nil {
-			return got, err
-		}
-		raw, err := io.ReadAll(rc)
+		raw, err := readBlob(t, b)
 		if err != nil {
 			return got, err
 		}
@@ -163,6 +160,16 @@ func tryStream(t *testing.T, src oci.Source) (streamed, error) {
 		}
 	}
 	return got, nil
+}
+
+func readBlob(t testing.TB, b oci.Blob) ([]byte, error) {
+	t.Helper()
+	rc, err := b.Open(t.Context())
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(rc)
+	return raw, errors.Join(err, rc.Close())
 }
 
 // check reads src in all ways and compares it with img.

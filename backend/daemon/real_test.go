@@ -145,7 +145,7 @@ func absentImage(t *testing.T, d daemontest.Daemon) {
 	}
 }
 
-func openURI(t *testing.T, uri string) backend.URI {
+func openURI(t testing.TB, uri string) backend.URI {
 	t.Helper()
 	u, err := backend.ParseURI(uri)
 	if err != nil {
@@ -160,7 +160,7 @@ func openImage(t *testing.T, d daemontest.Daemon, name string) oci.Source {
 	return openSource(t, "docker://"+name+"?socket="+d.Socket)
 }
 
-func openSource(t *testing.T, uri string) oci.Source {
+func openSource(t testing.TB, uri string) oci.Source {
 	t.Helper()
 	images, err := daemon.Kind.Source(t.Context(), openURI(t, uri), backend.Env{})
 	if err != nil {
@@ -190,7 +190,12 @@ type target struct{ oci.Target }
 // newTarget opens d as docker://NAME.
 func newTarget(t *testing.T, d daemontest.Daemon, name string) target {
 	t.Helper()
-	p, err := daemon.Kind.Target(t.Context(), openURI(t, "docker://"+name+"?socket="+d.Socket), backend.Env{})
+	return openTarget(t, "docker://"+name+"?socket="+d.Socket)
+}
+
+func openTarget(t *testing.T, uri string) target {
+	t.Helper()
+	p, err := daemon.Kind.Target(t.Context(), openURI(t, uri), backend.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,9 @@ func (i *image) stream(ctx context.Context, is *inspection, yield func(oci.Blob)
 		if errors.Is(err, io.EOF) {
 			return s.end()
 		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return s.cause(err)
 		}
@@ -110,7 +113,7 @@ func (s *stream) member(h *tar.Header) error {
 		return s.cause(err)
 	}
 	if _, ok := s.layers[named]; isText(head) && !ok {
-		return s.document(h, head)
+		return s.document(h, named, head)
 	}
 	if !s.isLayer(h.Name, named) {
 		return nil
