@@ -8,6 +8,7 @@ import (
 	"github.com/quaymaster/quaymaster/backend/daemon"
 	"github.com/quaymaster/quaymaster/backend/dir"
 	"github.com/quaymaster/quaymaster/backend/dockerpush"
+	"github.com/quaymaster/quaymaster/backend/mounts"
 	"github.com/quaymaster/quaymaster/backend/ociarchive"
 	"github.com/quaymaster/quaymaster/backend/ocidir"
 	"github.com/quaymaster/quaymaster/backend/registry"
@@ -21,6 +22,7 @@ var Table = backend.Table{
 	ociarchive.Kind,
 	dir.Kind,
 	bundle.Kind,
+	mounts.Kind,
 	daemon.Kind,
 	dockerpush.Kind,
 }
