@@ -68,7 +68,7 @@ func Layer(ctx context.Context, dir string, r io.Reader, opt Options) (Stats, er
 	defer e.close()
 	e.stats.Tar, err = layer.Walk(ctx, r, opt.Limits, e.entry)
 	if err == nil && opt.Overlay {
-		err = e.closeHoles()
+		err = e.finish()
 	}
 	if errors.Is(err, oci.ErrInvalid) && ctx.Err() == nil {
 		// If r isn't what its digest says, then that is why.
@@ -94,8 +94,7 @@ type extractor struct {
 
 	upper  pathSet // what this layer has put, and the directories above
 	done   pathSet // directories with nothing of lower layers in them
-	holes  map[string]struct{}
-	opaque map[string]struct{}
+	over   overlay
 	linked string // what the hard link at hand links to
 
 	stats Stats
@@ -120,7 +119,7 @@ func open(dir string, opt Options) (*extractor, error) {
 		return nil, err
 	}
 	e := &extractor{opt: opt, dir: abs, root: root, rootless: os.Geteuid() != 0, fs: fseval.Default, max: maxEntries(opt.Limits),
-		upper: pathSet{}, done: pathSet{}, holes: map[string]struct{}{}, opaque: map[string]struct{}{}}
+		upper: pathSet{}, done: pathSet{}, over: newOverlay()}
 	if e.rootless {
 		e.fs = fseval.Rootless
 	}
@@ -180,7 +179,7 @@ func (e *extractor) visit(in *oci.Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := e.makeParents(parent); err != nil {
+	if err := e.makeParents(parent, false); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeLink {
@@ -190,8 +189,15 @@ func (e *extractor) visit(in *oci.Entry) error {
 			return err
 		}
 		e.linked = filepath.Join(dir, last)
+		if e.opt.Overlay {
+			if err := e.copyUp(e.linked); err != nil {
+				return err
+			}
+		}
 	}
-	return e.put(filepath.Join(parent, base), h, in.Body)
+	rel := filepath.Join(parent, base)
+	delete(e.over.scaffold, rel)
+	return e.put(rel, h, in.Body)
 }
 
 // freshAfter is how many entries one umoci extractor gets: it remembers all that it
@@ -210,7 +216,14 @@ func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
 	if rel == "" {
 		h.Name = "."
 	}
-	_, hole := e.holes[rel]
+	replaces := false // something that hid what is below
+	if e.opt.Overlay && h.Typeflag == tar.TypeDir {
+		fi, err := e.lstat(rel)
+		if err != nil {
+			return err
+		}
+		replaces = fi != nil && !fi.IsDir()
+	}
 	body := e.opt.Sums.begin(r)
 	size, flag := h.Size, h.Typeflag
 	err := e.te.UnpackEntry(e.dir, h, body)
@@ -232,11 +245,9 @@ func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
 		e.opt.Sums.end(rel, flag, size, body)
 	}
 	e.upper.addAll(rel)
-	if hole {
-		delete(e.holes, rel)
-		if flag == tar.TypeDir { // a new directory in the place of one below
-			return e.setOpaque(rel)
-		}
+	delete(e.over.holes, rel)
+	if replaces {
+		return e.setOpaque(rel)
 	}
 	return nil
 }

@@ -13,29 +13,64 @@ import (
 // lowerDir is the header of the directory rel as the layers below have it.
 func (e *extractor) lowerDir(rel string) (*tar.Header, error) {
 	h := &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: implied}
-	fi, err := e.lowerStat(rel)
+	root, fi, err := e.findLower(rel)
 	if err != nil || !isDir(fi) {
 		return h, err
 	}
-	if h, err = tar.FileInfoHeader(fi, ""); err != nil {
-		return nil, err
-	}
-	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
-	return h, nil
+	return e.headerOf(root.Name()+"/"+rel, fi)
 }
 
 // lowerStat gives what the layers below show at rel, nil for nothing.
 func (e *extractor) lowerStat(rel string) (fs.FileInfo, error) {
+	_, fi, err := e.findLower(rel)
+	return fi, err
+}
+
+// lowerFile gives the regular file at rel, and the layer that has it, nil for none.
+func (e *extractor) lowerFile(rel string) (*os.Root, fs.FileInfo, error) {
+	root, fi, err := e.findLower(rel)
+	if fi != nil && !fi.Mode().IsRegular() {
+		return nil, nil, err
+	}
+	return root, fi, err
+}
+
+func (e *extractor) findLower(rel string) (*os.Root, fs.FileInfo, error) {
 	if err := e.openLower(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, root := range e.lower {
 		fi, ends, err := e.lookIn(root, rel)
 		if ends || err != nil {
-			return fi, err
+			return root, fi, err
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
+}
+
+// headerOf describes the file name, attributes too.
+func (e *extractor) headerOf(name string, fi fs.FileInfo) (*tar.Header, error) {
+	h, err := tar.FileInfoHeader(fi, "")
+	if err != nil {
+		return nil, err
+	}
+	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
+	attrs, err := e.fs.Llistxattr(name)
+	if err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return nil, err
+	}
+	h.Xattrs = map[string]string{} //nolint:staticcheck // umoci reads them here
+	for _, a := range attrs {
+		if strings.HasPrefix(a, "trusted.overlay.") || strings.HasPrefix(a, "user.overlay.") || a == "user.rootlesscontainers" {
+			continue
+		}
+		v, err := e.fs.Lgetxattr(name, a)
+		if err != nil {
+			return nil, err
+		}
+		h.Xattrs[a] = string(v) //nolint:staticcheck // as above
+	}
+	return h, nil
 }
 
 // lookIn looks for rel in one layer. ends says that what is below doesn't matter.
@@ -50,7 +85,7 @@ func (e *extractor) lookIn(root *os.Root, rel string) (found fs.FileInfo, ends b
 			return nil, ends, nil
 		case err != nil:
 			return nil, false, err
-		case fi.Mode()&fs.ModeCharDevice != 0 && device(fi) == 0:
+		case isHole(fi):
 			return nil, true, nil
 		case i == len(rel):
 			return fi, true, nil
@@ -84,13 +119,6 @@ func device(fi fs.FileInfo) uint64 {
 		return st.Rdev
 	}
 	return 0
-}
-
-func (e *extractor) opaqueAttr() string {
-	if e.rootless {
-		return "user.overlay.opaque"
-	}
-	return "trusted.overlay.opaque"
 }
 
 func (e *extractor) openLower() error {

@@ -96,8 +96,9 @@ func isDir(fi fs.FileInfo) bool { return fi != nil && fi.IsDir() }
 
 // makeParents sees to it that rel, which resolve gave, is a directory. What has
 // no entry gets the mode, owner and time of the layer below, else 0755, root and
-// 1970, so that the same layers make the same file system.
-func (e *extractor) makeParents(rel string) error {
+// 1970, so that the same layers make the same file system. scaffold says that it is
+// for a whiteout.
+func (e *extractor) makeParents(rel string, scaffold bool) error {
 	if fi, err := e.lstat(rel); err != nil || isDir(fi) {
 		return err
 	}
@@ -115,6 +116,9 @@ func (e *extractor) makeParents(rel string) error {
 		h, err := e.lowerDir(rel[:i])
 		if err == nil {
 			err = e.put(rel[:i], h, empty{})
+		}
+		if scaffold {
+			e.over.scaffold[rel[:i]] = struct{}{}
 		}
 		if err != nil {
 			return err

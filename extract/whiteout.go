@@ -1,16 +1,10 @@
 package extract
 
 import (
-	"archive/tar"
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/quaymaster/quaymaster/oci"
 )
 
 // hide applies a whiteout of name: what lower layers have there goes, what this
@@ -42,14 +36,8 @@ func (e *extractor) hideDir(name string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case e.opt.Overlay && rel == "":
-		return e.hideAll()
-	case e.opt.Overlay:
-		if err := e.makeParents(rel); err != nil {
-			return err
-		}
-		return e.setOpaque(rel)
+	if e.opt.Overlay {
+		return e.hideBelow(rel)
 	}
 	fi, err := e.lstat(rel)
 	if err != nil || !isDir(fi) {
@@ -109,80 +97,6 @@ func (e *extractor) keepTimes(rel string, f func() error) error {
 		return err
 	}
 	return e.fs.Lutimes(e.abs(rel), accessTime(fi), fi.ModTime())
-}
-
-// makeHole has overlayfs show nothing at rel, unless this layer has something
-// there.
-func (e *extractor) makeHole(parent, rel string) error {
-	if e.opt.Lower != nil {
-		if fi, err := e.lowerStat(rel); err != nil || fi == nil {
-			return err
-		}
-	}
-	if err := e.makeParents(parent); err != nil {
-		return err
-	}
-	fi, err := e.lstat(rel)
-	switch {
-	case err != nil:
-		return err
-	case isDir(fi):
-		return e.setOpaque(rel)
-	case fi != nil:
-		return nil
-	}
-	if e.steps++; e.steps > e.max {
-		return fmt.Errorf("%w: over %d entries", oci.ErrTooLarge, e.max)
-	}
-	e.holes[rel] = struct{}{}
-	e.opt.Sums.end(rel, tar.TypeChar, 0, nil)
-	return e.keepTimes(parent, func() error {
-		return e.fs.Mknod(e.abs(rel), unix.S_IFCHR|0o666, 0)
-	})
-}
-
-// hideAll has overlayfs show nothing of lower layers. The roots of layers it merges
-// always, so that each thing in them is hidden alone.
-func (e *extractor) hideAll() error {
-	if err := e.openLower(); err != nil {
-		return err
-	}
-	for _, root := range e.lower {
-		names, err := fs.ReadDir(root.FS(), ".")
-		if err != nil {
-			return err
-		}
-		for _, d := range names {
-			if err := e.makeHole("", d.Name()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// setOpaque has overlayfs show nothing of lower layers in the directory rel.
-func (e *extractor) setOpaque(rel string) error {
-	e.opaque[rel] = struct{}{}
-	return e.fs.Lsetxattr(e.abs(rel), e.opaqueAttr(), []byte("y"), 0)
-}
-
-// closeHoles removes the whiteouts that lie in opaque directories: there is
-// nothing for them to hide, and overlayfs would list them.
-func (e *extractor) closeHoles() error {
-	for rel := range e.holes {
-		for dir := rel; dir != ""; {
-			dir = parentOf(dir)
-			if _, ok := e.opaque[dir]; !ok {
-				continue
-			}
-			if err := e.keepTimes(filepath.Dir(rel), func() error { return e.remove(rel) }); err != nil {
-				return err
-			}
-			break
-		}
-	}
-	return nil
 }
 
 func accessTime(fi fs.FileInfo) time.Time {
