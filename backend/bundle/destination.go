@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/quaymaster/quaymaster/extract"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -122,7 +123,7 @@ func (d *destination) begin(ctx context.Context) error {
 	return d.wipe()
 }
 
-func (d *destination) rootfs() string { return filepath.Join(d.aside.Dir(), rootfsName) }
+func (d *destination) rootfs() string { return filepath.Join(d.aside.Dir(), runspec.RootFS) }
 
 // extract extracts b on top of what is there.
 func (d *destination) extract(ctx context.Context, b oci.Blob) (desc oci.Descriptor, w extract.Warnings, err error) {
@@ -179,7 +180,7 @@ func (d *destination) putConfig(ctx context.Context, b oci.Blob) (oci.Descriptor
 		return err
 	})
 	if err == nil {
-		_, err = parseConfig(raw)
+		_, err = runspec.Parse(raw)
 	}
 	if err != nil {
 		return oci.Descriptor{}, err
@@ -221,7 +222,7 @@ func (d *destination) commit(ctx context.Context, from oci.Descriptor) error {
 	case d.dirty:
 		return fmt.Errorf("%w: a layer could not be extracted", oci.ErrInvalid)
 	}
-	image, err := parseConfig(d.config)
+	image, err := runspec.Parse(d.config)
 	if err != nil {
 		return err
 	}

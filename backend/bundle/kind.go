@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/quaymaster/quaymaster/backend"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -18,13 +19,11 @@ var Kind = backend.Kind{
 	Help:   "OCI runtime bundle, for runc: oci://PATH[?overwrite=true] (an image layout is ocidir://)",
 	Options: map[string]string{
 		"overwrite": "true: replace what is at PATH, whatever it is; false (default): refuse",
-		"hostname":  "of the container; default " + defaultHostname,
+		"hostname":  "of the container; default " + runspec.DefaultHostname,
 		"network":   "none (default): a network of its own with the loopback alone; host: the machine's",
 	},
 	Target: target,
 }
-
-const defaultHostname = "quaymaster"
 
 func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, error) {
 	path, ref, err := u.Path()
@@ -34,9 +33,9 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	if ref != "" {
 		return nil, oci.Usage(fmt.Sprintf("%s: a runtime bundle is one folder, without a name of an image in it; an image layout is ocidir://%s:%s", u, path, ref))
 	}
-	p := &place{path: path, env: env, how: how{hostname: u.Option("hostname")}}
-	if p.how.hostname == "" {
-		p.how.hostname = defaultHostname
+	p := &place{path: path, env: env, how: runspec.Options{Hostname: u.Option("hostname")}}
+	if p.how.Hostname == "" {
+		p.how.Hostname = runspec.DefaultHostname
 	}
 	if p.overwrite, err = u.OptionBool("overwrite", false); err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	switch n := u.Option("network"); n {
 	case "", "none":
 	case "host":
-		p.how.hostNetwork = true
+		p.how.HostNetwork = true
 	default:
 		return nil, oci.Usage(fmt.Sprintf("%s: option network=%s: write none or host", u, n))
 	}
@@ -62,7 +61,7 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 type place struct {
 	path      string
 	overwrite bool
-	how       how
+	how       runspec.Options
 	env       backend.Env
 }
 

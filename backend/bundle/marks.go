@@ -10,9 +10,10 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
-	rspec "github.com/opencontainers/runtime-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/quaymaster/quaymaster/extract"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -28,12 +29,10 @@ type marks struct {
 	Entries   int64         // in rootfs
 }
 
-const ours = "io.quaymaster."
-
 func (m *marks) annotate(to map[string]string) error {
 	set := func(name, value string) {
 		if value != "" {
-			to[ours+name] = value
+			to[runspec.Ours+name] = value
 		}
 	}
 	set("reference", m.Reference)
@@ -65,35 +64,35 @@ func (p *place) marks() (*marks, bool) {
 }
 
 func readMarks(root *os.Root) (*marks, error) {
-	raw, _, err := safepath.ReadFile(root, configName, maxConfigSize)
+	raw, _, err := safepath.ReadFile(root, runspec.File, maxConfigSize)
 	if err != nil {
 		return nil, safepath.Missing(err)
 	}
 	var spec struct{ Annotations map[string]string }
 	if err := json.Unmarshal(raw, &spec); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", configName, oci.ErrInvalid, err)
+		return nil, fmt.Errorf("%s: %w: %w", runspec.File, oci.ErrInvalid, err)
 	}
-	get := func(name string) string { return spec.Annotations[ours+name] }
+	get := func(name string) string { return spec.Annotations[runspec.Ours+name] }
 	m := &marks{Reference: get("reference"), Digest: oci.Digest(get("digest")), Filters: get("filters"), Options: get("options"), Config: oci.Digest(get("config"))}
 	if s := get("platform"); s != "" {
 		if err := json.Unmarshal([]byte(s), &m.Platform); err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", configName, oci.ErrInvalid, err)
+			return nil, fmt.Errorf("%s: %w: %w", runspec.File, oci.ErrInvalid, err)
 		}
 	}
 	m.Entries, err = strconv.ParseInt(get("entries"), 10, 64)
 	if err != nil || m.Config == "" {
-		return nil, fmt.Errorf("%s: %w: it isn't of a bundle that quaymaster made", configName, oci.ErrInvalid)
+		return nil, fmt.Errorf("%s: %w: it isn't of a bundle that quaymaster made", runspec.File, oci.ErrInvalid)
 	}
-	config, _, err := safepath.ReadFile(root, imageConfigName, maxConfigSize)
+	config, _, err := safepath.ReadFile(root, runspec.ImageConfig, maxConfigSize)
 	if err != nil {
 		return nil, safepath.Missing(err)
 	}
 	if digest.FromBytes(config) != m.Config {
-		return nil, fmt.Errorf("%s: %w: the bytes are others", imageConfigName, oci.ErrDigestMismatch)
+		return nil, fmt.Errorf("%s: %w: the bytes are others", runspec.ImageConfig, oci.ErrDigestMismatch)
 	}
-	fi, err := root.Lstat(rootfsName)
+	fi, err := root.Lstat(runspec.RootFS)
 	if err == nil && !fi.IsDir() {
-		err = fmt.Errorf("%s: %w: it is no folder", rootfsName, oci.ErrInvalid)
+		err = fmt.Errorf("%s: %w: it is no folder", runspec.RootFS, oci.ErrInvalid)
 	}
 	return m, err
 }
@@ -120,24 +119,24 @@ func (d *destination) verify(ctx context.Context, full bool) error {
 		return err
 	}
 	var tree extract.Tree
-	rootfs := filepath.Join(d.path, rootfsName)
+	rootfs := filepath.Join(d.path, runspec.RootFS)
 	if d.done == nil {
 		tree, err = extract.Count(ctx, rootfs)
 	} else {
 		if m.Config != d.done.Config || m.Reference != d.done.Reference || m.Digest != d.done.Digest {
-			return fmt.Errorf("%s: %w: it is another image now; another process has changed it", configName, oci.ErrDigestMismatch)
+			return fmt.Errorf("%s: %w: it is another image now; another process has changed it", runspec.File, oci.ErrDigestMismatch)
 		}
 		tree, err = d.sums.Check(ctx, rootfs, full)
 	}
 	if err == nil && (tree.Entries < m.Entries || d.done != nil && tree.Entries > m.Entries) {
-		err = fmt.Errorf("%s: %w: %d entries, %d were extracted", rootfsName, oci.ErrDigestMismatch, tree.Entries, m.Entries)
+		err = fmt.Errorf("%s: %w: %d entries, %d were extracted", runspec.RootFS, oci.ErrDigestMismatch, tree.Entries, m.Entries)
 	}
 	return err
 }
 
 // describe writes the two configs beside the root file system.
-func (d *destination) describe(image *imageConfig, m *marks) error {
-	spec, warned, err := d.how.spec(image, d.rootfs())
+func (d *destination) describe(image *ocispec.Image, m *marks) error {
+	spec, warned, err := d.how.Make(image, d.rootfs())
 	if err != nil {
 		return err
 	}
@@ -147,7 +146,7 @@ func (d *destination) describe(image *imageConfig, m *marks) error {
 	for _, w := range warned {
 		d.env.Warnf("%s: %s", d.path, w)
 	}
-	raw, err := encode(spec)
+	raw, err := runspec.Encode(spec)
 	if err != nil {
 		return err
 	}
@@ -157,12 +156,7 @@ func (d *destination) describe(image *imageConfig, m *marks) error {
 	}
 	defer root.Close()
 	return errors.Join(
-		root.WriteFile(configName, raw, 0o644),
-		root.WriteFile(imageConfigName, d.config, 0o644),
+		root.WriteFile(runspec.File, raw, 0o644),
+		root.WriteFile(runspec.ImageConfig, d.config, 0o644),
 		root.Chmod(".", 0o700))
-}
-
-func encode(spec *rspec.Spec) ([]byte, error) {
-	raw, err := json.MarshalIndent(spec, "", "    ")
-	return append(raw, '\n'), err
 }

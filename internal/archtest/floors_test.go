@@ -21,6 +21,7 @@ var floors = []floor{
 	{[]string{"internal/stage", "internal/layercache", "internal/tarfile"}, "folders and the layer cache are written durably, archives are read, whatever is in them"},
 	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},
 	{[]string{"extract", "internal/dockersave"}, "root file systems and docker's archives are the same whichever place holds them"},
+	{[]string{"internal/runspec"}, "how a container is run is the same wherever its root file system is"},
 	{[]string{"filetree"}, "files in layers are the same whoever asks for them, and wherever the layers are"},
 	{[]string{"backend"}, "the grammar of places doesn't know which places there are"},
 	{[]string{"backend/*"}, "a new place is one folder and one line; no place knows another"},

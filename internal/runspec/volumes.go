@@ -1,4 +1,4 @@
-package bundle
+package runspec
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package bundle
+package runspec
 
 import (
 	"bytes"
@@ -21,18 +21,23 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
+// Names in a bundle's folder.
 const (
-	rootfsName      = "rootfs"
-	configName      = "config.json"
-	imageConfigName = "container-config.json"
+	RootFS      = "rootfs"                // the root file system
+	File        = "config.json"           // how to run it: what this package makes
+	ImageConfig = "container-config.json" // what it was made of
 )
 
-type imageConfig = ocispec.Image
+// Ours begins the annotations that this program sets. Labels of an image can't.
+const Ours = "io.quaymaster."
 
-// parseConfig reads an image's config. The error matches [oci.ErrInvalid], or
+// DefaultHostname is a container's that has no other.
+const DefaultHostname = "quaymaster"
+
+// Parse reads an image's config. The error matches [oci.ErrInvalid], or
 // [oci.ErrUnsupported] if it is for another system than linux.
-func parseConfig(raw []byte) (*imageConfig, error) {
-	c := new(imageConfig)
+func Parse(raw []byte) (*ocispec.Image, error) {
+	c := new(ocispec.Image)
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("config: %w: %w", oci.ErrInvalid, err)
 	}
@@ -55,15 +60,16 @@ func parseConfig(raw []byte) (*imageConfig, error) {
 	return c, nil
 }
 
-// how says what the user wants of a config.json.
-type how struct {
-	hostname    string
-	hostNetwork bool
+// Options say what the user wants of a config.json.
+type Options struct {
+	Hostname    string // of the container
+	HostNetwork bool   // the machine's network; else one of its own with the loopback alone
 }
 
-func (h how) String() string {
-	s := "hostname=" + h.hostname
-	if h.hostNetwork {
+// String gives the options as those of a URI.
+func (o Options) String() string {
+	s := "hostname=" + o.Hostname
+	if o.HostNetwork {
 		s += ",network=host"
 	}
 	return s
@@ -79,9 +85,10 @@ var capabilities = []string{
 	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
 
-// spec converts an image's config as the image specification says, with umoci's
-// template, which is runc's. The lines say what was left out.
-func (h how) spec(image *imageConfig, rootfs string) (*rspec.Spec, []string, error) {
+// Make converts an image's config as the image specification says, with umoci's
+// template, which is runc's. rootfs is the root file system: users and volumes are looked
+// up there. The lines say what was left out.
+func (o Options) Make(image *ocispec.Image, rootfs string) (*rspec.Spec, []string, error) {
 	var warned []string
 	c := *image
 	u, err := execUser(c.Config.User, rootfs)
@@ -105,8 +112,8 @@ func (h how) spec(image *imageConfig, rootfs string) (*rspec.Spec, []string, err
 	if c.Created == nil {
 		delete(spec.Annotations, ocispec.AnnotationCreated)
 	}
-	spec.Version, spec.Hostname = version, h.hostname
-	spec.Root.Path = rootfsName
+	spec.Version, spec.Hostname = version, o.Hostname
+	spec.Root.Path = RootFS
 	p := spec.Process
 	p.Terminal = false
 	p.User.UID, p.User.GID = uint32(u.Uid), uint32(u.Gid) //nolint:gosec // at most 31 bits, says GetExecUser
@@ -122,7 +129,7 @@ func (h how) spec(image *imageConfig, rootfs string) (*rspec.Spec, []string, err
 		}
 		spec.Linux.UIDMappings = []rspec.LinuxIDMapping{{HostID: uint32(euid), Size: 1}}         //nolint:gosec // a user's id
 		spec.Linux.GIDMappings = []rspec.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}} //nolint:gosec // a group's id
-	} else if h.hostNetwork {
+	} else if o.HostNetwork {
 		shareNetwork(&spec)
 	}
 	return &spec, warned, nil
@@ -199,7 +206,7 @@ func setHome(env, image []string, home string) []string {
 // active are prefixes of annotations that runtimes act on: an image has no say in
 // how it is confined.
 var active = []string{"run.oci.", "org.criu.", "org.systemd.property.", "io.katacontainers.", "io.kubernetes.", "io.containerd.",
-	"io.podman.", "io.crun.", "com.docker.", "com.github.containers.", "dev.gvisor.", "module.wasm.", ours}
+	"io.podman.", "io.crun.", "com.docker.", "com.github.containers.", "dev.gvisor.", "module.wasm.", Ours}
 
 // passive gives the labels that nobody acts on, and the names of the others,
 // sorted.
@@ -213,4 +220,10 @@ func passive(labels map[string]string) (kept map[string]string, left []string) {
 		kept[name] = labels[name]
 	}
 	return kept, left
+}
+
+// Encode gives spec as it is written.
+func Encode(spec *rspec.Spec) ([]byte, error) {
+	raw, err := json.MarshalIndent(spec, "", "    ")
+	return append(raw, '\n'), err
 }
