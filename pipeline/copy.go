@@ -141,6 +141,9 @@ func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor)
 		if p.root, err = c.child(ctx, p.root.Descriptor); err != nil {
 			return err
 		}
+		if there != nil && c.isAt(*there, p) && !c.opt.Filters.Looks { // now that its config is known
+			return c.skip(ctx, *there, nil)
+		}
 	}
 	if there != nil && c.foreseen(ctx, p.root, *there) {
 		c.wrote(written(*there))

@@ -64,6 +64,9 @@ func (s *streaming) isThere(ctx context.Context, there oci.Descriptor) (bool, er
 	if s.told.config == "" {
 		return false, nil
 	}
+	if s.hasConfig(there, s.told.config) {
+		return true, nil
+	}
 	d, raw, err := s.Dest.Resolve(ctx, "")
 	switch {
 	case errors.Is(err, oci.ErrNotFound), errors.Is(err, oci.ErrUnsupported):

@@ -67,11 +67,17 @@ func (c *copier) isAt(there oci.Descriptor, p plan) bool {
 	if c.recodes() || oci.IsSynthetic(p.root.Descriptor) && !c.Traits.Raw {
 		return false // it is compressed otherwise, or was made up
 	}
-	if there.Digest == p.root.Digest {
+	if there.Digest == p.root.Digest || p.root.m != nil && p.root.m.Config != nil && c.hasConfig(there, p.root.m.Config.Digest) {
 		return true
 	}
 	return c.Traits.Raw && there.Digest == p.from.Digest && there.Platform != nil && p.from.Platform != nil &&
 		PlatformName(there.Platform) == PlatformName(p.from.Platform)
+}
+
+// hasConfig reports whether there, in a place that takes plain layers and tells
+// no more of an image than its config (a daemon), is the one with config.
+func (c *copier) hasConfig(there oci.Descriptor, config oci.Digest) bool {
+	return c.Traits.Raw && c.filters == "" && config != "" && there.Annotations[oci.AnnotationConfig] == string(config)
 }
 
 // isThere reports whether there is root, which p came to.
