@@ -16,9 +16,9 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// A destination takes one image. As a source it is what the name has now.
+// A destination takes one image, which the daemon is to call tag.
 type destination struct {
-	*image
+	image image // that has the name
 	tag   string
 	spool *dockersave.Writer
 
@@ -34,17 +34,16 @@ type destination struct {
 // store). It knows no other reference.
 func (d *destination) Head(ctx context.Context, ref string) (oci.Descriptor, error) {
 	if ref != "" {
-		return oci.Descriptor{}, oci.Wrap(oci.ErrNotFound, "look up "+ref+" in", d.String(), oci.Descriptor{})
+		return oci.Descriptor{}, oci.Wrap(oci.ErrNotFound, "look up "+ref+" in", d.image.String(), oci.Descriptor{})
 	}
-	is, err := inspect(ctx, d.client, d.name)
+	is, err := inspect(ctx, d.image.client, d.image.name)
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	desc := is.describe()
-	if !is.kept() {
-		desc.Digest = is.ID
+	if is.kept() {
+		return is.describe(), nil
 	}
-	return desc, nil
+	return oci.Descriptor{Digest: is.ID, Annotations: map[string]string{oci.AnnotationConfig: string(is.ID)}}, nil
 }
 
 // Has knows what was put and isn't loaded yet.
@@ -52,14 +51,16 @@ func (d *destination) Has(_ context.Context, desc oci.Descriptor) (bool, error) 
 	return d.spool.Has(desc), nil
 }
 
-// Fetch opens what was put and isn't loaded yet, else a part of the image that
-// has the name.
+// Resolve fails: a daemon keeps no manifests, and to make one up it would have to
+// save the image.
+func (d *destination) Resolve(context.Context, string) (oci.Descriptor, []byte, error) {
+	return oci.Descriptor{}, nil, d.image.wrap(oci.ErrUnsupported, "read a manifest of", oci.Descriptor{})
+}
+
+// Fetch opens what was put and isn't loaded yet.
 func (d *destination) Fetch(ctx context.Context, desc oci.Descriptor) (io.ReadCloser, error) {
 	rc, err := d.spool.Fetch(ctx, desc)
-	if errors.Is(err, oci.ErrNotFound) {
-		return d.image.Fetch(ctx, desc)
-	}
-	return rc, d.wrap(err, "read blob", desc)
+	return rc, d.image.wrap(err, "read blob", desc)
 }
 
 // PutBlob takes the config ([oci.NoLayer]), and layers as plain tar: Desc.Digest,
@@ -67,7 +68,7 @@ func (d *destination) Fetch(ctx context.Context, desc oci.Descriptor) (io.ReadCl
 func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
 	desc, err := d.spool.PutBlob(ctx, b)
 	if err != nil {
-		return desc, d.wrap(err, "spool blob for", b.Desc)
+		return desc, d.image.wrap(err, "spool blob for", b.Desc)
 	}
 	if b.Layer == oci.NoLayer {
 		d.mu.Lock()
@@ -86,7 +87,7 @@ func (d *destination) PutManifest(_ context.Context, raw []byte, mt oci.MediaTyp
 		err = fmt.Errorf("an index: %w; choose a platform", oci.ErrUnsupported)
 	}
 	if err != nil {
-		return oci.Descriptor{}, d.wrap(err, "take manifest for", desc)
+		return oci.Descriptor{}, d.image.wrap(err, "take manifest for", desc)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +99,7 @@ func (d *destination) PutManifest(_ context.Context, raw []byte, mt oci.MediaTyp
 func (d *destination) Commit(ctx context.Context, _, _ oci.Descriptor) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.wrap(d.commit(ctx), "load image", oci.Descriptor{})
+	return d.image.wrap(d.commit(ctx), "load image", oci.Descriptor{})
 }
 
 func (d *destination) commit(ctx context.Context) error {
@@ -137,7 +138,7 @@ func (d *destination) load(ctx context.Context, entry dockersave.Entry) error {
 		_ = w.CloseWithError(err) // which never fails
 		written <- err
 	}()
-	err := d.client.Progress(ctx, engine.Call{
+	err := d.image.client.Progress(ctx, engine.Call{
 		Method: http.MethodPost, Path: "/images/load", Query: url.Values{"quiet": {"1"}},
 		Header: http.Header{"Content-Type": {"application/x-tar"}}, Body: r,
 	}, nil)
@@ -150,7 +151,7 @@ func (d *destination) load(ctx context.Context, entry dockersave.Entry) error {
 
 // look checks that the image that has the name is the one with config.
 func (d *destination) look(ctx context.Context, config oci.Digest, ids []oci.Digest) error {
-	is, err := inspect(ctx, d.client, d.name)
+	is, err := inspect(ctx, d.image.client, d.image.name)
 	if errors.Is(err, oci.ErrNotFound) {
 		return fmt.Errorf("the daemon took the image, and now has none called %s: %w", d.tag, oci.ErrNotFound)
 	}
@@ -172,19 +173,19 @@ func (d *destination) Verify(ctx context.Context, root oci.Descriptor, full bool
 	}
 	if config != "" {
 		if err := d.look(ctx, config, ids); err != nil {
-			return d.wrap(err, "verify image", oci.Descriptor{})
+			return d.image.wrap(err, "verify image", oci.Descriptor{})
 		}
 	}
 	if !full {
 		return nil
 	}
-	return d.wrap(d.hash(ctx), "verify image", oci.Descriptor{})
+	return d.image.wrap(d.hash(ctx), "verify image", oci.Descriptor{})
 }
 
 // hash reads all of the image.
 func (d *destination) hash(ctx context.Context) error {
 	buf := make([]byte, 128<<10)
-	for b, err := range d.Stream(ctx, "") {
+	for b, err := range d.image.Stream(ctx, "") {
 		if err != nil {
 			return err
 		}
@@ -201,4 +202,4 @@ func (d *destination) hash(ctx context.Context) error {
 }
 
 // Close gives the disk back.
-func (d *destination) Close() error { return errors.Join(d.spool.Close(), d.forget()) }
+func (d *destination) Close() error { return d.spool.Close() }

@@ -36,8 +36,7 @@ func (p *place) Image(_ context.Context, ref oci.Ref) (oci.Destination, error) {
 	if tag == "" || err != nil {
 		return nil, oci.Usage(fmt.Sprintf("a daemon wants an image name with a tag, and %s has none; write docker://IMAGE:TAG", ref))
 	}
-	d := &destination{image: &image{client: p.client, name: n}, tag: tag, spool: dockersave.NewWriter("")}
-	return d, nil
+	return &destination{image: image{client: p.client, name: n}, tag: tag, spool: dockersave.NewWriter("")}, nil
 }
 
 func (p *place) Finish(context.Context) error { return nil }
