@@ -42,6 +42,12 @@ func TestPileKeepsContents(t *testing.T) {
 			}
 		}
 	}
+	all[0].Free()
+	if r, err := all[2].Open(); err != nil {
+		t.Error(err)
+	} else if got, err := io.ReadAll(r); err != nil || string(got) != want[2] {
+		t.Errorf("what lies beside the freed one: %d bytes, %v", len(got), err)
+	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
