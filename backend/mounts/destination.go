@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/quaymaster/quaymaster/extract"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/oci"
@@ -104,12 +105,12 @@ func (d *destination) whole(p *plan) error {
 
 // readConfig reads the config that a run before this one put.
 func (d *destination) readConfig(want oci.Digest) ([]byte, error) {
-	raw, _, err := safepath.ReadFile(d.root, configName, maxConfig)
+	raw, _, err := safepath.ReadFile(d.root, runspec.ImageConfig, maxConfig)
 	if err != nil {
 		return nil, safepath.Missing(err)
 	}
 	if want.Algorithm().FromBytes(raw) != want {
-		return nil, fmt.Errorf("%s: %w: the bytes are others", configName, oci.ErrDigestMismatch)
+		return nil, fmt.Errorf("%s: %w: the bytes are others", runspec.ImageConfig, oci.ErrDigestMismatch)
 	}
 	return raw, nil
 }
@@ -195,6 +196,9 @@ func (d *destination) putConfig(ctx context.Context, b oci.Blob) (oci.Descriptor
 		}
 		return err
 	})
+	if err == nil {
+		_, err = runspec.Parse(raw)
+	}
 	if err != nil {
 		return oci.Descriptor{}, err
 	}

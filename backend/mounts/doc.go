@@ -8,10 +8,11 @@
 //	PATH/delta/, working/       where overlayfs keeps what is changed in rootfs
 //	PATH/l/                     short links to the layers, 0 being the topmost
 //	PATH/container-config.json  the image's config, its bytes unchanged
+//	PATH/config.json            how runc and its like run it
 //	PATH/plan.json              what is mounted, and the command that does it
 //
-// plan.json is there last: with it, the folder is complete. With mount=false it is
-// all that there is beside the layers, and whoever has the rights runs its command;
+// plan.json is there last: with it, the folder is complete. With mount=false there is
+// no mount and no config.json (the user is looked up in rootfs), and whoever has the rights runs its command;
 // users other than root can write such folders too (the attributes are user.overlay.*
 // then, and the mount is to be made in a user namespace of theirs).
 //

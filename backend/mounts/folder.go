@@ -17,6 +17,7 @@ import (
 
 	"github.com/quaymaster/quaymaster/extract"
 	"github.com/quaymaster/quaymaster/internal/lockfile"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -32,14 +33,14 @@ type folder struct {
 	made []string       // folders that weren't there, the nearest first
 }
 
-var ourNames = []string{planName, configName, specName, lockName, rootfsName, upperName, workName, linksName, emptyName}
+var ourNames = []string{planName, runspec.ImageConfig, runspec.File, lockName, rootfsName, upperName, workName, linksName, emptyName}
 
 // probeName begins the name of a folder in which is tried what the file system can.
 const probeName = ".probe-"
 
 // isTemp reports whether a killed process may have left name.
 func isTemp(name string) bool {
-	return slices.ContainsFunc([]string{probeName, "." + planName, "." + configName, "." + specName}, func(p string) bool { return strings.HasPrefix(name, p) })
+	return slices.ContainsFunc([]string{probeName, "." + planName, "." + runspec.ImageConfig, "." + runspec.File}, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 var hexRE = regexp.MustCompile(`^[0-9a-f]{64,128}$`)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quaymaster/quaymaster/extract"
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -21,7 +22,7 @@ func (d *destination) make(ctx context.Context, p *plan) error {
 	if err := d.links(p); err != nil {
 		return err
 	}
-	if err := d.write(configName, d.config); err != nil {
+	if err := d.write(runspec.ImageConfig, d.config); err != nil {
 		return err
 	}
 	if err := syncFS(d.dir); err != nil {
@@ -37,10 +38,42 @@ func (d *destination) make(ctx context.Context, p *plan) error {
 			return err
 		}
 	}
-	if err := d.write(planName, p); err != nil {
+	err := d.describe(p)
+	if err == nil {
+		err = d.write(planName, p)
+	}
+	if err != nil {
 		return errors.Join(err, undo())
 	}
 	return nil
+}
+
+// describe writes config.json, which needs the whole root file system: it looks up
+// the user there.
+func (d *destination) describe(p *plan) error {
+	if !d.mount {
+		return nil
+	}
+	image, err := runspec.Parse(d.config)
+	if err != nil {
+		return err
+	}
+	spec, warned, err := runspec.Options{Hostname: runspec.DefaultHostname}.Make(image, filepath.Join(d.dir, p.Target))
+	if errors.Is(err, oci.ErrInvalid) {
+		d.env.Warnf("%s: there is no %s: %v", d.path, runspec.File, err) // the files are worth having
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, w := range warned {
+		d.env.Warnf("%s: %s", d.path, w)
+	}
+	raw, err := runspec.Encode(spec)
+	if err != nil {
+		return err
+	}
+	return d.write(runspec.File, raw)
 }
 
 // mountOnce mounts p unless it is mounted. undo unmounts what it mounted.

@@ -115,6 +115,52 @@ func TestLooks(t *testing.T) {
 	}
 }
 
+// TestConfig is that config.json is made, of users that are in the image.
+func TestConfig(t *testing.T) {
+	need.Root(t)
+	for user, want := range map[string]uint32{"me": 42, "nobody-knows": 0} {
+		path := filepath.Join(t.TempDir(), "m")
+		unmountAtEnd(t, path)
+		img := newImage(t, ocispec.ImageConfig{User: user, Cmd: []string{"/bin/true"}, Env: []string{"A=b"}},
+			[]Entry{Dir("etc"), File("etc/passwd", "me:x:41:41::/:/bin/sh\n")}, []Entry{File("etc/passwd", "me:x:42:42::/home/me:/bin/sh\n")})
+		target, err := openTarget(t, uri(path, ""), func(s string) {
+			if want != 0 || !strings.Contains(s, "no config.json") {
+				t.Errorf("warned: %s", s)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := target.Image(t.Context(), oci.Ref{Registry: "quay.io", Repository: "a/b", Tag: "v1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := put(t.Context(), d, img, upwards); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(path, "config.json"))
+		if want == 0 {
+			if err == nil {
+				t.Errorf("of an unknown user: %s", raw)
+			}
+			continue
+		}
+		var spec struct {
+			Root    struct{ Path string }
+			Process struct {
+				User struct{ UID uint32 }
+				Args []string
+			}
+		}
+		if err := errors.Join(err, json.Unmarshal(raw, &spec)); err != nil || spec.Process.User.UID != want || spec.Root.Path != "rootfs" || len(spec.Process.Args) != 1 {
+			t.Errorf("%v: %s", err, raw)
+		}
+	}
+}
+
 // TestSecondRun is that a second run takes what is there, and no other image comes
 // into its place.
 func TestSecondRun(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/quaymaster/quaymaster/internal/runspec"
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -17,10 +18,8 @@ import (
 // Names in the folder.
 const (
 	planName   = "plan.json"
-	configName = "container-config.json"
-	specName   = "config.json"
 	lockName   = ".lock"
-	rootfsName = "rootfs"
+	rootfsName = runspec.RootFS
 	upperName  = "delta"
 	workName   = "working"
 	linksName  = "l"
