@@ -15,6 +15,12 @@
 // manifests can't hold. Where all of that is known before, the image may turn out
 // to be there (foresee.go).
 //
+// A source that gives its image once, front to back, has its parts put as they
+// come (stream.go, streampart.go, streamlayer.go), those of a layer seen by
+// looker.go where filters only look; in order where the target wants that
+// (streamorder.go); and the manifest is made at the end (streamend.go). What it
+// tells of the image before is in describe.go.
+//
 // [Inspect] reads an image's metadata and no layer.
 //
 // It knows nothing of other images: what a run shares, slots and blobs, is in
