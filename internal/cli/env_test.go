@@ -70,6 +70,8 @@ func TestEnvironmentNames(t *testing.T) {
 		{map[string]string{"OCCYSTRAP_PARALLEL": "9"}, nil, "parallel", "9"},
 		{map[string]string{"OCCYSTRAP_IMAGE_PARALLEL": "9"}, nil, "image-parallel", "9"},
 		{map[string]string{"OCCYSTRAP_RETRIES": "9"}, nil, "retries", "9"},
+		{map[string]string{"OCCYSTRAP_COMPRESSION": "zstd"}, nil, "compression", "zstd"},
+		{map[string]string{"OCCYSTRAP_TEMP_DIR": "/t"}, nil, "temp-dir", "/t"},
 		{map[string]string{"OCCYSTRAP_RATE_LIMIT": "0.5"}, nil, "rate-limit", "0.5"},
 		{map[string]string{"QUAY_API_TOKEN": "t"}, nil, "quay-api-token", "t"},
 		{map[string]string{"QUAY_PASSWORD": "p"}, nil, "password", "p"},
