@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,11 +182,14 @@ func (f *folder) close() error {
 func (f *folder) write(name string, content any) error {
 	raw, ok := content.([]byte)
 	if !ok {
-		var err error
-		if raw, err = json.MarshalIndent(content, "", "    "); err != nil {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false) // the command is to be read
+		enc.SetIndent("", "    ")
+		if err := enc.Encode(content); err != nil {
 			return err
 		}
-		raw = append(raw, '\n')
+		raw = b.Bytes()
 	}
 	return renameio.WriteFile(filepath.Join(f.dir, name), raw, 0o644)
 }
