@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quaymaster/quaymaster/backend/mounts"
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/need"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-func whiteout(path string) Entry { return File(path, "") }
+func whiteout(path string) imagetest.Entry { return imagetest.File(path, "") }
 
-func with(e Entry, change func(*tar.Header)) Entry {
+func with(e Entry, change func(*tar.Header)) imagetest.Entry {
 	change(&e.Header)
 	return e
 }
@@ -32,32 +32,32 @@ func with(e Entry, change func(*tar.Header)) Entry {
 // TestTrees is that the kernel shows what the layers mean.
 func TestTrees(t *testing.T) {
 	need.Root(t)
-	base := []Entry{
-		with(Dir("."), func(h *tar.Header) { h.Mode = 0o750 }), Dir("a"), File("a/x", "1"), Dir("a/d"), File("a/d/y", "2"), Dir("a/d/deep"), File("a/d/deep/z", "3"),
-		Dir("ab"), File("ab/z", "3"), Symlink("link", "a/x"), Hardlink("hard", "a/x"),
-		with(Dir("tmp"), func(h *tar.Header) { h.Mode = 0o1777; h.Uid = 3; h.Gid = 4 }), File("tmp/f", ""),
-		with(File("su", "x"), func(h *tar.Header) { h.Mode = 0o4755; h.Uid = 7 }), with(Entry{}, func(h *tar.Header) { h.Name = "fifo"; h.Typeflag = tar.TypeFifo }),
+	base := []imagetest.Entry{
+		with(imagetest.Dir("."), func(h *tar.Header) { h.Mode = 0o750 }), imagetest.Dir("a"), imagetest.File("a/x", "1"), imagetest.Dir("a/d"), imagetest.File("a/d/y", "2"), imagetest.Dir("a/d/deep"), imagetest.File("a/d/deep/z", "3"),
+		imagetest.Dir("ab"), imagetest.File("ab/z", "3"), imagetest.Symlink("link", "a/x"), imagetest.Hardlink("hard", "a/x"),
+		with(imagetest.Dir("tmp"), func(h *tar.Header) { h.Mode = 0o1777; h.Uid = 3; h.Gid = 4 }), imagetest.File("tmp/f", ""),
+		with(imagetest.File("su", "x"), func(h *tar.Header) { h.Mode = 0o4755; h.Uid = 7 }), with(imagetest.Entry{}, func(h *tar.Header) { h.Name = "fifo"; h.Typeflag = tar.TypeFifo }),
 	}
-	again := []Entry{Dir("a"), File("a/again", "5"), whiteout("a/.wh.new"), whiteout("a/d/.wh.y")}
+	again := []imagetest.Entry{imagetest.Dir("a"), imagetest.File("a/again", "5"), whiteout("a/.wh.new"), whiteout("a/d/.wh.y")}
 	tests := []struct {
 		name   string
-		layers [][]Entry
+		layers [][]imagetest.Entry
 	}{
-		{"one", [][]Entry{base}},
+		{"one", [][]imagetest.Entry{base}},
 		{"none", nil},
-		{"empty", [][]Entry{{}, base, {}, {}}},
-		{"nested whiteouts", [][]Entry{base, {Dir("a"), Dir("a/d"), Dir("a/d/deep"), whiteout("a/d/deep/.wh.z"), whiteout("a/d/.wh.y")}}},
-		{"whiteouts without their directories", [][]Entry{base, {whiteout("a/d/deep/.wh.z"), whiteout("tmp/.wh.f")}}},
-		{"a deleted directory", [][]Entry{base, {whiteout(".wh.a")}, {File("b", "4")}}},
-		{"deleted and made again", [][]Entry{base, {whiteout(".wh.a")}, {Dir("a"), File("a/new", "4")}}},
-		{"opaque", [][]Entry{base, {Dir("a"), Dir("a/d"), whiteout("a/d/.wh..wh..opq"), File("a/d/new", "4")}, {File("a/d/y", "5")}}},
-		{"opaque root", [][]Entry{base, {Dir("."), whiteout(".wh..wh..opq"), File("only", "4")}}},
-		{"a directory becomes a file and a link", [][]Entry{base, {File("a", "4"), Symlink("ab", "a")}}},
-		{"and a directory again", [][]Entry{base, {File("a", "4")}, {Dir("a"), File("a/n", "5")}}},
-		{"a file becomes a directory", [][]Entry{base, {Dir("a/x"), File("a/x/n", "4")}}},
-		{"a layer twice", [][]Entry{base, again, {Dir("a"), File("a/new", "6"), File("a/x", "7"), whiteout("a/.wh.again"), File("a/d/y", "8")}, again}},
-		{"a layer twice, the lowest", [][]Entry{base, {whiteout(".wh.a"), whiteout(".wh.ab")}, base}},
-		{"whiteouts of nothing", [][]Entry{base, {whiteout("a/.wh.nothing"), whiteout("no/such/.wh.thing"), Dir("fresh"), whiteout("fresh/.wh.thing")}}},
+		{"empty", [][]imagetest.Entry{{}, base, {}, {}}},
+		{"nested whiteouts", [][]imagetest.Entry{base, {imagetest.Dir("a"), imagetest.Dir("a/d"), imagetest.Dir("a/d/deep"), whiteout("a/d/deep/.wh.z"), whiteout("a/d/.wh.y")}}},
+		{"whiteouts without their directories", [][]imagetest.Entry{base, {whiteout("a/d/deep/.wh.z"), whiteout("tmp/.wh.f")}}},
+		{"a deleted directory", [][]imagetest.Entry{base, {whiteout(".wh.a")}, {imagetest.File("b", "4")}}},
+		{"deleted and made again", [][]imagetest.Entry{base, {whiteout(".wh.a")}, {imagetest.Dir("a"), imagetest.File("a/new", "4")}}},
+		{"opaque", [][]imagetest.Entry{base, {imagetest.Dir("a"), imagetest.Dir("a/d"), whiteout("a/d/.wh..wh..opq"), imagetest.File("a/d/new", "4")}, {imagetest.File("a/d/y", "5")}}},
+		{"opaque root", [][]imagetest.Entry{base, {imagetest.Dir("."), whiteout(".wh..wh..opq"), imagetest.File("only", "4")}}},
+		{"a directory becomes a file and a link", [][]imagetest.Entry{base, {imagetest.File("a", "4"), imagetest.Symlink("ab", "a")}}},
+		{"and a directory again", [][]imagetest.Entry{base, {imagetest.File("a", "4")}, {imagetest.Dir("a"), imagetest.File("a/n", "5")}}},
+		{"a file becomes a directory", [][]imagetest.Entry{base, {imagetest.Dir("a/x"), imagetest.File("a/x/n", "4")}}},
+		{"a layer twice", [][]imagetest.Entry{base, again, {imagetest.Dir("a"), imagetest.File("a/new", "6"), imagetest.File("a/x", "7"), whiteout("a/.wh.again"), imagetest.File("a/d/y", "8")}, again}},
+		{"a layer twice, the lowest", [][]imagetest.Entry{base, {whiteout(".wh.a"), whiteout(".wh.ab")}, base}},
+		{"whiteouts of nothing", [][]imagetest.Entry{base, {whiteout("a/.wh.nothing"), whiteout("no/such/.wh.thing"), imagetest.Dir("fresh"), whiteout("fresh/.wh.thing")}}},
 	}
 	orders := map[string]order{"upwards": upwards, "downwards": downwards}
 	for _, tt := range tests {
@@ -94,8 +94,8 @@ func TestLooks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m")
 	unmountAtEnd(t, path)
 	img := newImage(t, ocispec.ImageConfig{},
-		[]Entry{with(Dir("."), func(h *tar.Header) { h.Mode = 0o711; h.Uid = 5 }), with(Dir("tmp"), func(h *tar.Header) { h.Mode = 0o1777; h.Gid = 4 })},
-		[]Entry{File("tmp/a/b", "1")})
+		[]imagetest.Entry{with(imagetest.Dir("."), func(h *tar.Header) { h.Mode = 0o711; h.Uid = 5 }), with(imagetest.Dir("tmp"), func(h *tar.Header) { h.Mode = 0o1777; h.Gid = 4 })},
+		[]imagetest.Entry{imagetest.File("tmp/a/b", "1")})
 	d, err := open(t, uri(path, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestConfig(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "m")
 		unmountAtEnd(t, path)
 		img := newImage(t, ocispec.ImageConfig{User: user, Cmd: []string{"/bin/true"}, Env: []string{"A=b"}},
-			[]Entry{Dir("etc"), File("etc/passwd", "me:x:41:41::/:/bin/sh\n")}, []Entry{File("etc/passwd", "me:x:42:42::/home/me:/bin/sh\n")})
+			[]imagetest.Entry{imagetest.Dir("etc"), imagetest.File("etc/passwd", "me:x:41:41::/:/bin/sh\n")}, []imagetest.Entry{imagetest.File("etc/passwd", "me:x:42:42::/home/me:/bin/sh\n")})
 		target, err := openTarget(t, uri(path, ""), func(s string) {
 			if want != 0 || !strings.Contains(s, "no config.json") {
 				t.Errorf("warned: %s", s)
@@ -167,7 +167,7 @@ func TestSecondRun(t *testing.T) {
 	need.Root(t)
 	path := filepath.Join(t.TempDir(), "m")
 	unmountAtEnd(t, path)
-	img := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1")}, []Entry{File("b", "2")}, []Entry{whiteout(".wh.a")})
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1")}, []imagetest.Entry{imagetest.File("b", "2")}, []imagetest.Entry{whiteout(".wh.a")})
 	d, err := open(t, uri(path, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestSecondRun(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	other := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1")})
+	other := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1")})
 	d, err = open(t, uri(path, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -236,13 +236,13 @@ func TestGoesOn(t *testing.T) {
 	need.Root(t)
 	path := filepath.Join(t.TempDir(), "m")
 	unmountAtEnd(t, path)
-	img := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1")}, []Entry{File("b", "2")}, []Entry{File("c", "3")})
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1")}, []imagetest.Entry{imagetest.File("b", "2")}, []imagetest.Entry{imagetest.File("c", "3")})
 	d, err := open(t, uri(path, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	broken := errors.New("broken")
-	for i, l := range append([]Layer{img.config}, img.layers...) {
+	for i, l := range append([]imagetest.Layer{img.config}, img.layers...) {
 		b := blob(l.Desc, l.Bytes, i-1)
 		if i == 2 {
 			b.Open = func(context.Context) (io.ReadCloser, error) {
@@ -286,14 +286,14 @@ func TestAnotherOrder(t *testing.T) {
 	need.Root(t)
 	path := filepath.Join(t.TempDir(), "m")
 	unmountAtEnd(t, path)
-	top := []Entry{whiteout(".wh.a")}
-	first := newImage(t, ocispec.ImageConfig{}, []Entry{File("b", "1")}, top)
-	second := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1")}, top)
+	top := []imagetest.Entry{whiteout(".wh.a")}
+	first := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("b", "1")}, top)
+	second := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1")}, top)
 	d, err := open(t, uri(path, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, l := range append([]Layer{first.config}, first.layers...) {
+	for i, l := range append([]imagetest.Layer{first.config}, first.layers...) {
 		if _, err := d.PutBlob(t.Context(), blob(l.Desc, l.Bytes, i-1)); err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +319,7 @@ func TestAnotherOrder(t *testing.T) {
 // TestPlan is that the plan's command makes the mount.
 func TestPlan(t *testing.T) {
 	need.Root(t)
-	img := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1"), File("b", "1")}, []Entry{File("b", "2")}, []Entry{whiteout(".wh.a")})
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1"), imagetest.File("b", "1")}, []imagetest.Entry{imagetest.File("b", "2")}, []imagetest.Entry{whiteout(".wh.a")})
 	path := filepath.Join(t.TempDir(), `it's a:b,c\d "e"`)
 	unmountAtEnd(t, path)
 	d, err := open(t, uri(path, "?mount=false"))
@@ -363,9 +363,9 @@ func TestPlan(t *testing.T) {
 // gives a meaning are in the way, on new kernels and old ones.
 func TestNames(t *testing.T) {
 	need.Root(t)
-	var layers [][]Entry
+	var layers [][]imagetest.Entry
 	for i := range 70 {
-		layers = append(layers, []Entry{Dir(fmt.Sprintf("d%d", i)), File(fmt.Sprintf("d%d/f", i), fmt.Sprint(i)), File("last", fmt.Sprint(i))})
+		layers = append(layers, []imagetest.Entry{imagetest.Dir(fmt.Sprintf("d%d", i)), imagetest.File(fmt.Sprintf("d%d/f", i), fmt.Sprint(i)), imagetest.File("last", fmt.Sprint(i))})
 	}
 	many, few := newImage(t, ocispec.ImageConfig{}, layers...), newImage(t, ocispec.ImageConfig{}, layers[:3]...)
 	for _, old := range []bool{false, true} {
@@ -431,7 +431,7 @@ func TestRefuses(t *testing.T) {
 // TestFails is that what goes wrong is told and leaves no half layer.
 func TestFails(t *testing.T) {
 	need.Root(t)
-	img := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1")}, []Entry{File("b", "2")})
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1")}, []imagetest.Entry{imagetest.File("b", "2")})
 	stop := errors.New("interrupted")
 	tests := []struct {
 		name string
@@ -448,9 +448,9 @@ func TestFails(t *testing.T) {
 			return err
 		}, oci.ErrDigestMismatch},
 		{"no tar", func(t *testing.T, d oci.Destination) error {
-			l := Blob(ocispec.MediaTypeImageLayer, []byte(strings.Repeat("no tar", 500)))
+			l := imagetest.Blob(ocispec.MediaTypeImageLayer, []byte(strings.Repeat("no tar", 500)))
 			bad := img
-			bad.layers = []Layer{l}
+			bad.layers = []imagetest.Layer{l}
 			_, err := put(t.Context(), d, newBad(t, bad), upwards)
 			return err
 		}, oci.ErrInvalid},
@@ -468,7 +468,7 @@ func TestFails(t *testing.T) {
 		}, oci.ErrNotFound},
 		{"no config", func(t *testing.T, d oci.Destination) error { return commit(t.Context(), d, img) }, oci.ErrNotFound},
 		{"no config there", func(t *testing.T, d oci.Destination) error {
-			c := Blob("", []byte("[]"))
+			c := imagetest.Blob("", []byte("[]"))
 			_, err := d.PutBlob(t.Context(), blob(c.Desc, c.Bytes, oci.NoLayer))
 			return err
 		}, oci.ErrInvalid},
@@ -507,18 +507,18 @@ func TestFails(t *testing.T) {
 // newBad makes the config and manifest of img's layers.
 func newBad(t *testing.T, img image) image {
 	t.Helper()
-	c := ocispec.Image{Platform: Linux}
+	c := ocispec.Image{Platform: imagetest.Linux}
 	for _, l := range img.layers {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, l.DiffID)
 	}
-	img.config = Blob(ocispec.MediaTypeImageConfig, marshal(t, c))
+	img.config = imagetest.Blob(ocispec.MediaTypeImageConfig, marshal(t, c))
 	return img
 }
 
 // TestDamage is that Verify sees what is changed.
 func TestDamage(t *testing.T) {
 	need.Root(t)
-	img := newImage(t, ocispec.ImageConfig{}, []Entry{File("a", "1"), File("b", "2")}, []Entry{whiteout(".wh.a")})
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("a", "1"), imagetest.File("b", "2")}, []imagetest.Entry{whiteout(".wh.a")})
 	at := func(path string, i int, name string) string {
 		return filepath.Join(path, img.layers[i].DiffID.Encoded(), "layer", name)
 	}
@@ -564,15 +564,15 @@ func TestDamage(t *testing.T) {
 // known.
 func TestManyLayers(t *testing.T) {
 	need.Root(t)
-	c := ocispec.Image{Platform: Linux}
+	c := ocispec.Image{Platform: imagetest.Linux}
 	for i := range 501 {
-		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, Blob("", []byte{byte(i), byte(i >> 8)}).DiffID)
+		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, imagetest.Blob("", []byte{byte(i), byte(i >> 8)}).DiffID)
 	}
 	d, err := open(t, uri(filepath.Join(t.TempDir(), "m"), ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := Blob("", marshal(t, c))
+	config := imagetest.Blob("", marshal(t, c))
 	if _, err := d.PutBlob(t.Context(), blob(config.Desc, config.Bytes, oci.NoLayer)); !errors.Is(err, oci.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
