@@ -24,7 +24,7 @@ import (
 
 func whiteout(path string) imagetest.Entry { return imagetest.File(path, "") }
 
-func with(e Entry, change func(*tar.Header)) imagetest.Entry {
+func with(e imagetest.Entry, change func(*tar.Header)) imagetest.Entry {
 	change(&e.Header)
 	return e
 }
