@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quaymaster/quaymaster/extract"
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/need"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
 // layers are tars, lowest first.
-type layers [][]Entry
+type layers [][]imagetest.Entry
 
-func whiteout(name string) Entry { return File(name, "") }
+func whiteout(name string) imagetest.Entry { return imagetest.File(name, "") }
 
 // run extracts ls into one folder, one after another, and gives it.
 func run(t *testing.T, ls layers) (string, []string, error) {
@@ -40,7 +40,7 @@ func runIn(t *testing.T, dir string, ls layers) (string, []string, error) {
 	var warned []string
 	var sums extract.Sums
 	for _, l := range ls {
-		st, err := extract.Layer(t.Context(), dir, bytes.NewReader(Tar(l...)), extract.Options{Sums: &sums})
+		st, err := extract.Layer(t.Context(), dir, bytes.NewReader(imagetest.Tar(l...)), extract.Options{Sums: &sums})
 		warned = append(warned, st.Warnings.Lines()...)
 		if err != nil {
 			return dir, warned, err
@@ -94,42 +94,42 @@ func TestLayers(t *testing.T) {
 		in   layers
 		want []string
 	}{
-		{"one file", layers{{File("a", "1")}}, []string{"a=1"}},
-		{"leading dots and slashes", layers{{Dir("./"), File("./a", "1"), File("/b", "2"), File("./c/../d", "3")}}, []string{"a=1", "b=2", "d=3"}},
-		{"a later layer wins", layers{{File("a", "1")}, {File("a", "22")}}, []string{"a=22"}},
-		{"a later entry wins", layers{{File("a", "1"), File("a", "22")}}, []string{"a=22"}},
-		{"a parent without entry", layers{{File("a/b/c", "1")}}, []string{"a/", "a/b/", "a/b/c=1"}},
-		{"deleted file", layers{{File("a/x", "1"), File("a/y", "2")}, {whiteout("a/.wh.x")}}, []string{"a/", "a/y=2"}},
-		{"deleted directory", layers{{File("a/b/x", "1"), File("a/bc/y", "2")}, {whiteout("a/.wh.b")}}, []string{"a/", "a/bc/", "a/bc/y=2"}},
-		{"whiteout of what isn't there", layers{{File("a/x", "1")}, {whiteout(".wh.b"), whiteout("a/b/.wh.c"), whiteout("a/x/.wh.c"), whiteout("n/.wh..wh..opq")}}, []string{"a/", "a/x=1"}},
-		{"whiteout in the lowest layer", layers{{whiteout(".wh.b"), File("a", "1")}}, []string{"a=1"}},
-		{"opaque", layers{{File("a/x", "1"), File("a/d/y", "2"), File("ab/z", "3")}, {Dir("a"), whiteout("a/.wh..wh..opq"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
-		{"opaque behind what it keeps", layers{{File("a/x", "1"), File("a/d/y", "2")}, {Dir("a"), File("a/n", "4"), File("a/d/m", "5"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/d/", "a/d/m=5", "a/n=4"}},
-		{"opaque twice", layers{{File("a/x", "1")}, {whiteout("a/.wh..wh..opq"), File("a/n", "4"), whiteout("a/.wh..wh..opq")}, {whiteout("a/.wh..wh..opq")}}, []string{"a/"}},
-		{"opaque root", layers{{File("a/x", "1"), File(".d", "")}, {whiteout(".wh..wh..opq"), File("n", "4")}}, []string{"n=4"}},
-		{"opaque root, written otherwise", layers{{File("a/x", "1"), File(".d", "")}, {whiteout("./.wh..wh..opq"), File("n", "4")}}, []string{"n=4"}},
-		{"nested opaque, deepest first", layers{{File("a/b/c/x", "1"), File("a/b/y", "2"), File("a/z", "3")},
-			{File("a/b/c/n", "4"), whiteout("a/b/c/.wh..wh..opq"), whiteout("a/b/.wh..wh..opq"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/b/", "a/b/c/", "a/b/c/n=4"}},
-		{"deleted and made again", layers{{File("a/x", "1")}, {whiteout(".wh.a"), Dir("a"), File("a/n", "2")}}, []string{"a/", "a/n=2"}},
-		{"made again and deleted", layers{{File("a/x", "1")}, {Dir("a"), File("a/n", "2"), whiteout(".wh.a")}}, []string{"a/", "a/n=2"}},
-		{"file and its whiteout in one layer", layers{{File("a", "1")}, {File("a", "2"), whiteout(".wh.a")}}, []string{"a=2"}},
-		{"directory, file, directory", layers{{File("a/x", "1")}, {File("a", "2")}, {Dir("a"), File("a/y", "3")}}, []string{"a/", "a/y=3"}},
-		{"directory, link, directory", layers{{File("a/x", "1"), Dir("b")}, {Symlink("a", "b")}, {File("a/y", "3")}, {Dir("a"), File("a/z", "4")}}, []string{"a/", "a/z=4", "b/", "b/y=3"}},
-		{"a file where a directory is needed", layers{{File("a", "1")}, {File("a/b/c", "2")}}, []string{"a/", "a/b/", "a/b/c=2"}},
-		{"usr merge", layers{{Dir("usr/lib"), Symlink("lib", "usr/lib")}, {File("lib/x", "1")}}, []string{"lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/x=1"}},
-		{"absolute link within", layers{{Dir("usr/lib"), Symlink("lib", "/usr/lib")}, {File("lib/x", "1")}, {whiteout("lib/.wh.x"), File("lib/y", "2")}}, []string{"lib -> /usr/lib", "usr/", "usr/lib/", "usr/lib/y=2"}},
-		{"dangling link", layers{{Symlink("a", "/nowhere/x")}, {File("a", "1")}}, []string{"a=1"}},
-		{"through a dangling link", layers{{Symlink("a", "/nowhere/x")}, {File("a/f", "1")}}, []string{"a -> /nowhere/x", "nowhere/", "nowhere/x/", "nowhere/x/f=1"}},
-		{"hard link", layers{{File("a", "1"), Hardlink("d/b", "a")}}, []string{"a=1", "d/", "d/b=1"}},
-		{"hard link to a lower layer", layers{{File("a", "1")}, {Hardlink("b", "/a")}, {whiteout(".wh.a")}}, []string{"b=1"}},
-		{"hard link to a link", layers{{Symlink("a", "x"), Hardlink("b", "a")}}, []string{"a -> x", "b -> x"}},
-		{"one of two hard links replaced", layers{{File("a", "1"), Hardlink("b", "a")}, {File("a", "2")}}, []string{"a=2", "b=1"}},
-		{"odd names", layers{{File("..foo", "1"), File("a..", "2"), File("ü/\xff\xfe", "3"), File("a b\n", "4"), File("...", "5")}}, []string{"...=5", "..foo=1", "a b\n=4", "a..=2", "ü/", "ü/\xff\xfe=3"}},
-		{"long name", layers{{File(strings.Repeat("a234567890/", 14)+"x", "1")}}, nil},
-		{"fifo", layers{{Entry{Header: tar.Header{Name: "f", Typeflag: tar.TypeFifo}}}}, []string{"f p"}},
-		{"bookkeeping", layers{{File("x", "1"), Dir(".wh..wh.plnk"), whiteout(".wh..wh.aufs"), File(".wh..wh.orph/a", "2"), whiteout(".wh."), whiteout(".wh..wh.")}}, nil},
-		{"empty layer", layers{{File("a", "1")}, {}}, []string{"a=1"}},
-		{"global header", layers{{Entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}}, File("a", "1")}}, []string{"a=1"}},
+		{"one file", layers{{imagetest.File("a", "1")}}, []string{"a=1"}},
+		{"leading dots and slashes", layers{{imagetest.Dir("./"), imagetest.File("./a", "1"), imagetest.File("/b", "2"), imagetest.File("./c/../d", "3")}}, []string{"a=1", "b=2", "d=3"}},
+		{"a later layer wins", layers{{imagetest.File("a", "1")}, {imagetest.File("a", "22")}}, []string{"a=22"}},
+		{"a later entry wins", layers{{imagetest.File("a", "1"), imagetest.File("a", "22")}}, []string{"a=22"}},
+		{"a parent without entry", layers{{imagetest.File("a/b/c", "1")}}, []string{"a/", "a/b/", "a/b/c=1"}},
+		{"deleted file", layers{{imagetest.File("a/x", "1"), imagetest.File("a/y", "2")}, {whiteout("a/.wh.x")}}, []string{"a/", "a/y=2"}},
+		{"deleted directory", layers{{imagetest.File("a/b/x", "1"), imagetest.File("a/bc/y", "2")}, {whiteout("a/.wh.b")}}, []string{"a/", "a/bc/", "a/bc/y=2"}},
+		{"whiteout of what isn't there", layers{{imagetest.File("a/x", "1")}, {whiteout(".wh.b"), whiteout("a/b/.wh.c"), whiteout("a/x/.wh.c"), whiteout("n/.wh..wh..opq")}}, []string{"a/", "a/x=1"}},
+		{"whiteout in the lowest layer", layers{{whiteout(".wh.b"), imagetest.File("a", "1")}}, []string{"a=1"}},
+		{"opaque", layers{{imagetest.File("a/x", "1"), imagetest.File("a/d/y", "2"), imagetest.File("ab/z", "3")}, {imagetest.Dir("a"), whiteout("a/.wh..wh..opq"), imagetest.File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"opaque behind what it keeps", layers{{imagetest.File("a/x", "1"), imagetest.File("a/d/y", "2")}, {imagetest.Dir("a"), imagetest.File("a/n", "4"), imagetest.File("a/d/m", "5"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/d/", "a/d/m=5", "a/n=4"}},
+		{"opaque twice", layers{{imagetest.File("a/x", "1")}, {whiteout("a/.wh..wh..opq"), imagetest.File("a/n", "4"), whiteout("a/.wh..wh..opq")}, {whiteout("a/.wh..wh..opq")}}, []string{"a/"}},
+		{"opaque root", layers{{imagetest.File("a/x", "1"), imagetest.File(".d", "")}, {whiteout(".wh..wh..opq"), imagetest.File("n", "4")}}, []string{"n=4"}},
+		{"opaque root, written otherwise", layers{{imagetest.File("a/x", "1"), imagetest.File(".d", "")}, {whiteout("./.wh..wh..opq"), imagetest.File("n", "4")}}, []string{"n=4"}},
+		{"nested opaque, deepest first", layers{{imagetest.File("a/b/c/x", "1"), imagetest.File("a/b/y", "2"), imagetest.File("a/z", "3")},
+			{imagetest.File("a/b/c/n", "4"), whiteout("a/b/c/.wh..wh..opq"), whiteout("a/b/.wh..wh..opq"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/b/", "a/b/c/", "a/b/c/n=4"}},
+		{"deleted and made again", layers{{imagetest.File("a/x", "1")}, {whiteout(".wh.a"), imagetest.Dir("a"), imagetest.File("a/n", "2")}}, []string{"a/", "a/n=2"}},
+		{"made again and deleted", layers{{imagetest.File("a/x", "1")}, {imagetest.Dir("a"), imagetest.File("a/n", "2"), whiteout(".wh.a")}}, []string{"a/", "a/n=2"}},
+		{"file and its whiteout in one layer", layers{{imagetest.File("a", "1")}, {imagetest.File("a", "2"), whiteout(".wh.a")}}, []string{"a=2"}},
+		{"directory, file, directory", layers{{imagetest.File("a/x", "1")}, {imagetest.File("a", "2")}, {imagetest.Dir("a"), imagetest.File("a/y", "3")}}, []string{"a/", "a/y=3"}},
+		{"directory, link, directory", layers{{imagetest.File("a/x", "1"), imagetest.Dir("b")}, {imagetest.Symlink("a", "b")}, {imagetest.File("a/y", "3")}, {imagetest.Dir("a"), imagetest.File("a/z", "4")}}, []string{"a/", "a/z=4", "b/", "b/y=3"}},
+		{"a file where a directory is needed", layers{{imagetest.File("a", "1")}, {imagetest.File("a/b/c", "2")}}, []string{"a/", "a/b/", "a/b/c=2"}},
+		{"usr merge", layers{{imagetest.Dir("usr/lib"), imagetest.Symlink("lib", "usr/lib")}, {imagetest.File("lib/x", "1")}}, []string{"lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/x=1"}},
+		{"absolute link within", layers{{imagetest.Dir("usr/lib"), imagetest.Symlink("lib", "/usr/lib")}, {imagetest.File("lib/x", "1")}, {whiteout("lib/.wh.x"), imagetest.File("lib/y", "2")}}, []string{"lib -> /usr/lib", "usr/", "usr/lib/", "usr/lib/y=2"}},
+		{"dangling link", layers{{imagetest.Symlink("a", "/nowhere/x")}, {imagetest.File("a", "1")}}, []string{"a=1"}},
+		{"through a dangling link", layers{{imagetest.Symlink("a", "/nowhere/x")}, {imagetest.File("a/f", "1")}}, []string{"a -> /nowhere/x", "nowhere/", "nowhere/x/", "nowhere/x/f=1"}},
+		{"hard link", layers{{imagetest.File("a", "1"), imagetest.Hardlink("d/b", "a")}}, []string{"a=1", "d/", "d/b=1"}},
+		{"hard link to a lower layer", layers{{imagetest.File("a", "1")}, {imagetest.Hardlink("b", "/a")}, {whiteout(".wh.a")}}, []string{"b=1"}},
+		{"hard link to a link", layers{{imagetest.Symlink("a", "x"), imagetest.Hardlink("b", "a")}}, []string{"a -> x", "b -> x"}},
+		{"one of two hard links replaced", layers{{imagetest.File("a", "1"), imagetest.Hardlink("b", "a")}, {imagetest.File("a", "2")}}, []string{"a=2", "b=1"}},
+		{"odd names", layers{{imagetest.File("..foo", "1"), imagetest.File("a..", "2"), imagetest.File("ü/\xff\xfe", "3"), imagetest.File("a b\n", "4"), imagetest.File("...", "5")}}, []string{"...=5", "..foo=1", "a b\n=4", "a..=2", "ü/", "ü/\xff\xfe=3"}},
+		{"long name", layers{{imagetest.File(strings.Repeat("a234567890/", 14)+"x", "1")}}, nil},
+		{"fifo", layers{{imagetest.Entry{Header: tar.Header{Name: "f", Typeflag: tar.TypeFifo}}}}, []string{"f p"}},
+		{"bookkeeping", layers{{imagetest.File("x", "1"), imagetest.Dir(".wh..wh.plnk"), whiteout(".wh..wh.aufs"), imagetest.File(".wh..wh.orph/a", "2"), whiteout(".wh."), whiteout(".wh..wh.")}}, nil},
+		{"empty layer", layers{{imagetest.File("a", "1")}, {}}, []string{"a=1"}},
+		{"global header", layers{{imagetest.Entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}}, imagetest.File("a", "1")}}, []string{"a=1"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,50 +153,54 @@ func TestHostile(t *testing.T) {
 		warn string
 		want []string // where it matters
 	}{
-		{"dots", func(string) layers { return layers{{File("../canary", "x"), File("a/../../canary", "y")}} }, nil, "led out of the root", []string{"canary=y"}},
-		{"absolute", func(o string) layers { return layers{{File(o+"/canary", "x")}} }, nil, "", nil},
-		{"link out, then through it", func(o string) layers { return layers{{Symlink("l", o), File("l/canary", "x")}} }, nil, "", nil},
-		{"relative link out, then through it", func(string) layers { return layers{{Symlink("l", "../"), File("l/canary", "x")}} }, nil, "", []string{"canary=x", "l -> ../"}},
+		{"dots", func(string) layers {
+			return layers{{imagetest.File("../canary", "x"), imagetest.File("a/../../canary", "y")}}
+		}, nil, "led out of the root", []string{"canary=y"}},
+		{"absolute", func(o string) layers { return layers{{imagetest.File(o+"/canary", "x")}} }, nil, "", nil},
+		{"link out, then through it", func(o string) layers { return layers{{imagetest.Symlink("l", o), imagetest.File("l/canary", "x")}} }, nil, "", nil},
+		{"relative link out, then through it", func(string) layers { return layers{{imagetest.Symlink("l", "../"), imagetest.File("l/canary", "x")}} }, nil, "", []string{"canary=x", "l -> ../"}},
 		{"link in one layer, through it in another", func(o string) layers {
-			return layers{{Dir("l"), File("l/f", "1")}, {Symlink("l", o)}, {File("l/canary", "x")}}
+			return layers{{imagetest.Dir("l"), imagetest.File("l/f", "1")}, {imagetest.Symlink("l", o)}, {imagetest.File("l/canary", "x")}}
 		}, nil, "", nil},
-		{"link to the file, then the file", func(o string) layers { return layers{{Symlink("l", o+"/canary"), File("l", "x")}} }, nil, "", []string{"l=x"}},
+		{"link to the file, then the file", func(o string) layers { return layers{{imagetest.Symlink("l", o+"/canary"), imagetest.File("l", "x")}} }, nil, "", []string{"l=x"}},
 		{"link to a link", func(o string) layers {
-			return layers{{Symlink("a", "b/.."), Symlink("b", o), File("a/"+filepath.Base(o)+"/canary", "x")}}
+			return layers{{imagetest.Symlink("a", "b/.."), imagetest.Symlink("b", o), imagetest.File("a/"+filepath.Base(o)+"/canary", "x")}}
 		}, nil, "", nil},
-		{"the root is a link", func(o string) layers { return layers{{Symlink(".", o)}, {File("canary", "x")}} }, oci.ErrInvalid, "", nil},
-		{"the root, written otherwise, is a link", func(o string) layers { return layers{{Symlink("a/..", o)}} }, oci.ErrInvalid, "", nil},
-		{"the root is a file", func(string) layers { return layers{{File("a/../.", "x")}} }, oci.ErrInvalid, "", nil},
-		{"hard link to an absolute file, then rewritten", func(o string) layers { return layers{{Hardlink("h", o+"/canary"), File("h", "x")}} }, fs.ErrNotExist, "", nil},
-		{"hard link up and out", func(string) layers { return layers{{Hardlink("h", "../canary")}} }, fs.ErrNotExist, "", nil},
-		{"hard link through a link out", func(o string) layers { return layers{{Symlink("l", o), Hardlink("h", "l/canary")}} }, fs.ErrNotExist, "", nil},
+		{"the root is a link", func(o string) layers { return layers{{imagetest.Symlink(".", o)}, {imagetest.File("canary", "x")}} }, oci.ErrInvalid, "", nil},
+		{"the root, written otherwise, is a link", func(o string) layers { return layers{{imagetest.Symlink("a/..", o)}} }, oci.ErrInvalid, "", nil},
+		{"the root is a file", func(string) layers { return layers{{imagetest.File("a/../.", "x")}} }, oci.ErrInvalid, "", nil},
+		{"hard link to an absolute file, then rewritten", func(o string) layers { return layers{{imagetest.Hardlink("h", o+"/canary"), imagetest.File("h", "x")}} }, fs.ErrNotExist, "", nil},
+		{"hard link up and out", func(string) layers { return layers{{imagetest.Hardlink("h", "../canary")}} }, fs.ErrNotExist, "", nil},
+		{"hard link through a link out", func(o string) layers { return layers{{imagetest.Symlink("l", o), imagetest.Hardlink("h", "l/canary")}} }, fs.ErrNotExist, "", nil},
 		{"hard link to a link out, then written", func(o string) layers {
-			return layers{{Symlink("l", o+"/canary"), Hardlink("h", "l"), File("h", "x")}}
+			return layers{{imagetest.Symlink("l", o+"/canary"), imagetest.Hardlink("h", "l"), imagetest.File("h", "x")}}
 		}, nil, "", []string{"h=x", "l -> OUT/canary"}},
 		{"mode through a link", func(o string) layers {
-			return layers{{Symlink("l", o+"/canary"), Hardlink("h", "l")}, {Entry{Header: tar.Header{Name: "h", Typeflag: tar.TypeSymlink, Linkname: o + "/canary", Mode: 0o777, Uid: 1}}}}
+			return layers{{imagetest.Symlink("l", o+"/canary"), imagetest.Hardlink("h", "l")}, {imagetest.Entry{Header: tar.Header{Name: "h", Typeflag: tar.TypeSymlink, Linkname: o + "/canary", Mode: 0o777, Uid: 1}}}}
 		}, nil, "", nil},
 		{"whiteout through a link", func(o string) layers {
-			return layers{{Symlink("l", o)}, {whiteout("l/.wh.canary"), whiteout("l/.wh..wh..opq")}}
+			return layers{{imagetest.Symlink("l", o)}, {whiteout("l/.wh.canary"), whiteout("l/.wh..wh..opq")}}
 		}, nil, "", nil},
 		{"whiteout of parents", func(string) layers {
-			return layers{{File("a/x", "1")}, {whiteout("a/.wh..."), whiteout("a/.wh.."), whiteout("a/.wh."), whiteout(".wh..."), whiteout(".wh..")}}
+			return layers{{imagetest.File("a/x", "1")}, {whiteout("a/.wh..."), whiteout("a/.wh.."), whiteout("a/.wh."), whiteout(".wh..."), whiteout(".wh..")}}
 		}, nil, "marks", []string{"a/", "a/x=1"}},
 		{"whiteout up and out", func(string) layers { return layers{{whiteout("../.wh.canary"), whiteout("../.wh..wh..opq")}} }, nil, "led out", nil},
 		{"PAX path", func(string) layers {
-			return layers{{Entry{Header: tar.Header{Name: "../" + strings.Repeat("x/", 60) + "../../canary", PAXRecords: map[string]string{"comment": "x"}}, Body: "x"}}}
+			return layers{{imagetest.Entry{Header: tar.Header{Name: "../" + strings.Repeat("x/", 60) + "../../canary", PAXRecords: map[string]string{"comment": "x"}}, Body: "x"}}}
 		}, nil, "", nil},
-		{"links in a circle", func(string) layers { return layers{{Symlink("a", "b"), Symlink("b", "a"), File("a/x", "1")}} }, oci.ErrInvalid, "", nil},
-		{"unknown type", func(string) layers { return layers{{Entry{Header: tar.Header{Name: "a", Typeflag: 'Z'}}}} }, oci.ErrInvalid, "", nil},
-		{"hard link to a directory", func(string) layers { return layers{{Dir("d"), Hardlink("h", "d")}} }, fs.ErrPermission, "", nil},
-		{"hard link to the root", func(string) layers { return layers{{Hardlink("h", "/")}} }, fs.ErrPermission, "", nil},
-		{"too deep", func(string) layers { return layers{{File(strings.Repeat("a/", 600)+"x", "1")}} }, oci.ErrTooLarge, "", nil},
-		{"owner that no system has", func(string) layers { return layers{{Entry{Header: tar.Header{Name: "a", Uid: 1<<32 - 1}}}} }, oci.ErrInvalid, "", nil},
+		{"links in a circle", func(string) layers {
+			return layers{{imagetest.Symlink("a", "b"), imagetest.Symlink("b", "a"), imagetest.File("a/x", "1")}}
+		}, oci.ErrInvalid, "", nil},
+		{"unknown type", func(string) layers { return layers{{imagetest.Entry{Header: tar.Header{Name: "a", Typeflag: 'Z'}}}} }, oci.ErrInvalid, "", nil},
+		{"hard link to a directory", func(string) layers { return layers{{imagetest.Dir("d"), imagetest.Hardlink("h", "d")}} }, fs.ErrPermission, "", nil},
+		{"hard link to the root", func(string) layers { return layers{{imagetest.Hardlink("h", "/")}} }, fs.ErrPermission, "", nil},
+		{"too deep", func(string) layers { return layers{{imagetest.File(strings.Repeat("a/", 600)+"x", "1")}} }, oci.ErrTooLarge, "", nil},
+		{"owner that no system has", func(string) layers { return layers{{imagetest.Entry{Header: tar.Header{Name: "a", Uid: 1<<32 - 1}}}} }, oci.ErrInvalid, "", nil},
 		{"times that no system has", func(string) layers {
-			return layers{{Entry{Header: tar.Header{Name: "a", ModTime: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), Format: tar.FormatPAX}}, Entry{Header: tar.Header{Name: "b", ModTime: time.Date(-9999, 1, 1, 0, 0, 0, 0, time.UTC), Format: tar.FormatPAX}}}}
+			return layers{{imagetest.Entry{Header: tar.Header{Name: "a", ModTime: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), Format: tar.FormatPAX}}, imagetest.Entry{Header: tar.Header{Name: "b", ModTime: time.Date(-9999, 1, 1, 0, 0, 0, 0, time.UTC), Format: tar.FormatPAX}}}}
 		}, nil, "", []string{"a=", "b="}},
 		{"case", func(o string) layers {
-			return layers{{Symlink("A", o), Dir("a"), File("a/canary", "x"), File("A/canary", "y")}}
+			return layers{{imagetest.Symlink("A", o), imagetest.Dir("a"), imagetest.File("a/canary", "x"), imagetest.File("A/canary", "y")}}
 		}, nil, "", nil},
 	}
 	for _, tt := range tests {
@@ -252,18 +256,18 @@ func TestMetadata(t *testing.T) {
 	capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	dir, warned, err := run(t, layers{
 		{
-			Entry{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, ModTime: old}},
-			Entry{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 5, Gid: 6, ModTime: old}},
-			Entry{Header: tar.Header{Name: "tmp/gone", ModTime: newer}},
-			Entry{Header: tar.Header{Name: "tmp/d/", Typeflag: tar.TypeDir, Mode: 0o700, ModTime: old}},
-			Entry{Header: tar.Header{Name: "tmp/d/gone", ModTime: newer}},
-			Entry{Header: tar.Header{Name: "su", Mode: 0o6755, Uid: 1000, Gid: 2000, ModTime: newer, Format: tar.FormatPAX,
+			imagetest.Entry{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, ModTime: old}},
+			imagetest.Entry{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 5, Gid: 6, ModTime: old}},
+			imagetest.Entry{Header: tar.Header{Name: "tmp/gone", ModTime: newer}},
+			imagetest.Entry{Header: tar.Header{Name: "tmp/d/", Typeflag: tar.TypeDir, Mode: 0o700, ModTime: old}},
+			imagetest.Entry{Header: tar.Header{Name: "tmp/d/gone", ModTime: newer}},
+			imagetest.Entry{Header: tar.Header{Name: "su", Mode: 0o6755, Uid: 1000, Gid: 2000, ModTime: newer, Format: tar.FormatPAX,
 				PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.user.k": "v\x00w", "SCHILY.xattr.security.selinux": "x"}}, Body: "x"},
-			Hardlink("hard", "su"),
-			Entry{Header: tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "su", Uid: 7, ModTime: newer, Format: tar.FormatPAX, PAXRecords: map[string]string{"SCHILY.xattr.user.k": "v"}}},
-			Entry{Header: tar.Header{Name: "dev", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}},
+			imagetest.Hardlink("hard", "su"),
+			imagetest.Entry{Header: tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "su", Uid: 7, ModTime: newer, Format: tar.FormatPAX, PAXRecords: map[string]string{"SCHILY.xattr.user.k": "v"}}},
+			imagetest.Entry{Header: tar.Header{Name: "dev", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}},
 		},
-		{whiteout("tmp/.wh.gone"), whiteout("tmp/d/.wh..wh..opq"), File("implied/x", "1")},
+		{whiteout("tmp/.wh.gone"), whiteout("tmp/d/.wh..wh..opq"), imagetest.File("implied/x", "1")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +295,7 @@ func TestMetadata(t *testing.T) {
 		}
 		got := fmt.Sprintf("%o %d:%d %s", st.Mode, st.Uid, st.Gid, time.Unix(st.Mtim.Unix()).UTC())
 		want := fmt.Sprintf("%o %d:%d %s", tt.mode, tt.uid, tt.gid, tt.mtime.UTC())
-		if got != want || tt.links != 0 && uint64(st.Nlink) != tt.links {
+		if got != want || tt.links != 0 && st.Nlink != tt.links {
 			t.Errorf("%s: got %s, %d links, want %s, %d links", tt.name, got, st.Nlink, want, tt.links)
 		}
 	}

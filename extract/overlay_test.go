@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quaymaster/quaymaster/extract"
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/need"
 )
 
 // TestOverlay mounts what was extracted and looks at it through the kernel's eyes.
 func TestOverlay(t *testing.T) {
 	need.Root(t)
-	lower := []Entry{Dir("a"), File("a/x", "1"), File("a/d/y", "2"), Dir("ab"), File("ab/z", "3"),
-		Entry{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3}}, File("tmp/f", "")}
+	lower := []imagetest.Entry{imagetest.Dir("a"), imagetest.File("a/x", "1"), imagetest.File("a/d/y", "2"), imagetest.Dir("ab"), imagetest.File("ab/z", "3"),
+		{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3}}, imagetest.File("tmp/f", "")}
 	tests := []struct {
 		name string
 		in   layers
@@ -31,19 +31,19 @@ func TestOverlay(t *testing.T) {
 		{"deleted directory", layers{lower, {whiteout(".wh.a")}}, []string{"ab/", "ab/z=3"}},
 		{"whiteout of what isn't there", layers{lower, {whiteout("a/.wh.no"), whiteout("ab/no/.wh.no"), whiteout("ab/z/.wh.no")}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/z=3"}},
 		{"whiteout of what is deleted already", layers{lower, {whiteout(".wh.a")}, {whiteout("a/d/.wh.y"), whiteout("a/.wh.x")}}, []string{"ab/", "ab/z=3"}},
-		{"whiteout below what is opaque", layers{lower, {whiteout("a/.wh..wh..opq"), File("a/n", "4")}, {whiteout("a/.wh.x"), whiteout("a/.wh.n")}}, []string{"a/", "ab/", "ab/z=3"}},
-		{"opaque", layers{lower, {Dir("a"), whiteout("a/.wh..wh..opq"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
-		{"opaque behind what it keeps", layers{lower, {File("a/n", "4"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"whiteout below what is opaque", layers{lower, {whiteout("a/.wh..wh..opq"), imagetest.File("a/n", "4")}, {whiteout("a/.wh.x"), whiteout("a/.wh.n")}}, []string{"a/", "ab/", "ab/z=3"}},
+		{"opaque", layers{lower, {imagetest.Dir("a"), whiteout("a/.wh..wh..opq"), imagetest.File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"opaque behind what it keeps", layers{lower, {imagetest.File("a/n", "4"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
 		{"whiteouts in opaque directories", layers{lower, {whiteout("a/.wh.x"), whiteout("a/d/.wh.y"), whiteout("a/.wh..wh..opq"), whiteout("a/.wh.later")}}, []string{"a/", "ab/", "ab/z=3"}},
-		{"deleted and made again", layers{lower, {whiteout(".wh.a"), Dir("a"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
-		{"deleted and made again without entry", layers{lower, {whiteout(".wh.a"), File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
-		{"made again and deleted", layers{lower, {Dir("a"), File("a/n", "4"), whiteout(".wh.a")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
-		{"file and its whiteout", layers{lower, {whiteout("a/.wh.x"), File("a/x", "4"), whiteout("a/.wh.x"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/x=4", "ab/", "ab/z=3"}},
-		{"directory file directory", layers{lower, {File("a", "4")}, {whiteout(".wh.a"), File("a/n", "5")}}, []string{"a/", "a/n=5", "ab/", "ab/z=3"}},
-		{"opaque root", layers{lower, {File("a/n", "4"), whiteout(".wh..wh..opq"), Dir("ab")}}, []string{"a/", "a/n=4", "ab/"}},
-		{"hard link to a file below", layers{lower, {Hardlink("ab/h", "a/x")}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/h=1", "ab/z=3"}},
-		{"a device that means a whiteout", layers{lower, {Entry{Header: tar.Header{Name: "a/x", Typeflag: tar.TypeChar}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=", "ab/", "ab/z=3"}},
-		{"an attribute that means opaque", layers{lower, {Entry{Header: tar.Header{Name: "a/", Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/z=3"}},
+		{"deleted and made again", layers{lower, {whiteout(".wh.a"), imagetest.Dir("a"), imagetest.File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"deleted and made again without entry", layers{lower, {whiteout(".wh.a"), imagetest.File("a/n", "4")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"made again and deleted", layers{lower, {imagetest.Dir("a"), imagetest.File("a/n", "4"), whiteout(".wh.a")}}, []string{"a/", "a/n=4", "ab/", "ab/z=3"}},
+		{"file and its whiteout", layers{lower, {whiteout("a/.wh.x"), imagetest.File("a/x", "4"), whiteout("a/.wh.x"), whiteout("a/.wh..wh..opq")}}, []string{"a/", "a/x=4", "ab/", "ab/z=3"}},
+		{"directory file directory", layers{lower, {imagetest.File("a", "4")}, {whiteout(".wh.a"), imagetest.File("a/n", "5")}}, []string{"a/", "a/n=5", "ab/", "ab/z=3"}},
+		{"opaque root", layers{lower, {imagetest.File("a/n", "4"), whiteout(".wh..wh..opq"), imagetest.Dir("ab")}}, []string{"a/", "a/n=4", "ab/"}},
+		{"hard link to a file below", layers{lower, {imagetest.Hardlink("ab/h", "a/x")}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/h=1", "ab/z=3"}},
+		{"a device that means a whiteout", layers{lower, {imagetest.Entry{Header: tar.Header{Name: "a/x", Typeflag: tar.TypeChar}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=", "ab/", "ab/z=3"}},
+		{"an attribute that means opaque", layers{lower, {imagetest.Entry{Header: tar.Header{Name: "a/", Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}}}}}, []string{"a/", "a/d/", "a/d/y=2", "a/x=1", "ab/", "ab/z=3"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestOverlay(t *testing.T) {
 				if err := os.Mkdir(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := extract.Layer(t.Context(), dir, bytes.NewReader(Tar(l...)), extract.Options{Overlay: true, Lower: dirs}); err != nil {
+				if _, err := extract.Layer(t.Context(), dir, bytes.NewReader(imagetest.Tar(l...)), extract.Options{Overlay: true, Lower: dirs}); err != nil {
 					t.Fatal(err)
 				}
 				dirs = append([]string{dir}, dirs...)
@@ -86,13 +86,13 @@ func TestOverlayParents(t *testing.T) {
 	lower, upper := t.TempDir(), t.TempDir()
 	for _, l := range []struct {
 		dir   string
-		in    []Entry
+		in    []imagetest.Entry
 		lower []string
 	}{
-		{lower, []Entry{{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3, Gid: 4}}}, nil},
-		{upper, []Entry{File("tmp/a/f", "")}, []string{lower}},
+		{lower, []imagetest.Entry{{Header: tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 3, Gid: 4}}}, nil},
+		{upper, []imagetest.Entry{imagetest.File("tmp/a/f", "")}, []string{lower}},
 	} {
-		if _, err := extract.Layer(t.Context(), l.dir, bytes.NewReader(Tar(l.in...)), extract.Options{Overlay: true, Lower: l.lower}); err != nil {
+		if _, err := extract.Layer(t.Context(), l.dir, bytes.NewReader(imagetest.Tar(l.in...)), extract.Options{Overlay: true, Lower: l.lower}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/need"
 )
 
@@ -22,7 +22,7 @@ func TestRunc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe := Entry{Header: tar.Header{Name: "bin/busybox", Mode: 0o755}, Body: string(busybox)}
+	exe := imagetest.Entry{Header: tar.Header{Name: "bin/busybox", Mode: 0o755}, Body: string(busybox)}
 	script := `echo "$GREETING from $(id -u):$(id -g) $(id -G) in $(pwd), home $HOME, on $(hostname)"
 ls /data; ls /vol; echo x >/vol/x && cat /vol/x; echo y >/home/app/y && cat /home/app/y; ls -d /gone 2>&1 || true`
 	img := image{
@@ -31,11 +31,11 @@ ls /data; ls /vol; echo x >/vol/x && cat /vol/x; echo y >/home/app/y && cat /hom
 			Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{script}, Volumes: map[string]struct{}{"/data": {}, "/vol": {}},
 		}),
 		[][]byte{
-			Tar(Dir("bin"), exe, Symlink("bin/sh", "busybox"), Dir("etc"), File("gone", "x"), File("data/keep", ""), File("data/del", ""),
-				File("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"), File("etc/group", "app:x:1001:\nextra:x:44:app\n"),
-				Entry{Header: tar.Header{Name: "home/app/", Typeflag: tar.TypeDir, Uid: 1000, Gid: 1001}}),
-			Tar(File(".wh.gone", ""), File("data/.wh.del", ""),
-				Symlink("bin/id", "busybox"), Symlink("bin/ls", "busybox"), Symlink("bin/cat", "busybox"), Symlink("bin/hostname", "busybox")),
+			imagetest.Tar(imagetest.Dir("bin"), exe, imagetest.Symlink("bin/sh", "busybox"), imagetest.Dir("etc"), imagetest.File("gone", "x"), imagetest.File("data/keep", ""), imagetest.File("data/del", ""),
+				imagetest.File("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"), imagetest.File("etc/group", "app:x:1001:\nextra:x:44:app\n"),
+				imagetest.Entry{Header: tar.Header{Name: "home/app/", Typeflag: tar.TypeDir, Uid: 1000, Gid: 1001}}),
+			imagetest.Tar(imagetest.File(".wh.gone", ""), imagetest.File("data/.wh.del", ""),
+				imagetest.Symlink("bin/id", "busybox"), imagetest.Symlink("bin/ls", "busybox"), imagetest.Symlink("bin/cat", "busybox"), imagetest.Symlink("bin/hostname", "busybox")),
 		},
 	}
 	for i, o := range []string{"", "&network=host"} {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	. "github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -33,7 +33,7 @@ func files(t *testing.T, dir string) []string {
 
 // writeExpanded writes img to uri as a run does, and reports whether the run would have
 // skipped it.
-func writeExpanded(t *testing.T, uri string, img Image) (skipped bool, err error) {
+func writeExpanded(t *testing.T, uri string, img imagetest.Image) (skipped bool, err error) {
 	t.Helper()
 	target := open(t, uri, nil)
 	name := ref(t, "quay.io/org/app:v1")
@@ -52,9 +52,9 @@ func writeExpanded(t *testing.T, uri string, img Image) (skipped bool, err error
 }
 
 func TestExpand(t *testing.T) {
-	base := Entries(File("keep", "1"), File("gone", "2"), File("d/low", "3"), File("a/b/x", "4"), File("a/bc/y", "5"), File(".hidden", "6"), File("r/f/g", ""))
-	one := New(Linux, nil, base, Entries(File(".wh.gone", ""), Dir("d"), File("d/.wh..wh..opq", ""), File("d/high", "7"), File("a/.wh.b", ""), File(".wh.never", ""), Symlink("r", "/etc")))
-	two := New(Linux, nil, base)
+	base := imagetest.Entries(imagetest.File("keep", "1"), imagetest.File("gone", "2"), imagetest.File("d/low", "3"), imagetest.File("a/b/x", "4"), imagetest.File("a/bc/y", "5"), imagetest.File(".hidden", "6"), imagetest.File("r/f/g", ""))
+	one := imagetest.New(imagetest.Linux, nil, base, imagetest.Entries(imagetest.File(".wh.gone", ""), imagetest.Dir("d"), imagetest.File("d/.wh..wh..opq", ""), imagetest.File("d/high", "7"), imagetest.File("a/.wh.b", ""), imagetest.File(".wh.never", ""), imagetest.Symlink("r", "/etc")))
+	two := imagetest.New(imagetest.Linux, nil, base)
 	tests := []struct {
 		uri, folder string
 	}{
@@ -131,7 +131,7 @@ func TestExpand(t *testing.T) {
 // next run replaces.
 func TestExpandKilled(t *testing.T) {
 	path := t.TempDir()
-	img := New(Linux, nil, Entries(File("a", "1")))
+	img := imagetest.New(imagetest.Linux, nil, imagetest.Entries(imagetest.File("a", "1")))
 	uri := "dir://" + path + "?expand=true"
 	if _, err := writeExpanded(t, uri, img); err != nil {
 		t.Fatal(err)
