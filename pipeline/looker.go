@@ -53,11 +53,15 @@ func (k *looker) look(ctx context.Context, r io.Reader) (err error) {
 }
 
 // outcome gives the error of looking at what passed last, once that has ended.
+// What broke off has none of its own.
 func (k *looker) outcome() error {
 	if k.last == nil {
 		return nil
 	}
 	<-k.last.done
+	if k.last.cut {
+		return nil
+	}
 	return k.last.err
 }
 
@@ -78,6 +82,7 @@ type tap struct {
 	size int64 // that src has, negative if nobody knows
 	n    int64
 	over bool
+	cut  bool          // src was not read to its end
 	done chan struct{} // closed once err is set
 	err  error
 }
@@ -112,6 +117,11 @@ func (t *tap) end(err error) error {
 		return nil
 	}
 	t.over = true
+	select {
+	case <-t.done: // it has failed
+	default:
+		t.cut = err != io.EOF
+	}
 	_ = t.w.CloseWithError(err) // io.EOF is a plain end
 	<-t.done
 	if err == io.EOF && t.err != nil {

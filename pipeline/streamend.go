@@ -38,8 +38,10 @@ func (s *streaming) close(ctx context.Context, there *oci.Descriptor) error {
 	s.learnt(base.Descriptor)
 	s.report.Layers = len(layers)
 	for i, d := range base.m.Layers {
-		if d.Digest == layers[i].desc.Digest {
-			layers[i].desc = d // in the words of its own manifest
+		// In the words of its own manifest, which speaks of no plain tar: that holds
+		// where no filter made another layer of it.
+		if d.Digest == layers[i].desc.Digest || s.Traits.Raw && layers[i].diffID == s.diffIDs[i] {
+			layers[i].desc = d
 		}
 	}
 	e, err := s.openEdit(ctx, base)

@@ -93,6 +93,8 @@ func streamOf(t *testing.T, img imagetest.Image, h how) *stream {
 		b := oci.Blob{Desc: d, Layer: oci.UnknownLayer}
 		if !h.compressed {
 			b.DiffID = d.Digest
+		} else if h.described {
+			b.DiffID = digest.FromBytes(plainOf(t, body))
 		}
 		name := d.Digest.Encoded()
 		if h.legacy {

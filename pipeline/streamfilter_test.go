@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/filter"
 	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/layout"
@@ -205,24 +204,35 @@ func TestOwnManifestStaysByteForByte(t *testing.T) {
 
 func TestPlainLayersThatAreThereAreNotRead(t *testing.T) {
 	img := many(t)
-	h := how{order: byName, described: true}
-	s := streamOf(t, img, h)
-	target := openTarget(t, "dir://"+t.TempDir()+"/x", backend.Env{})
-	copyImage(t, s.into(t, target, "localhost", h), pipeline.Options{})
-	opened := s.opened.Load()
-	way := s.into(t, target, "localhost", h)
-	way.To.Tag = "v2"
-	dest, err := target.Image(t.Context(), way.To)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dest.Close()
-	way.Dest = dest
-	r := copyImage(t, way, pipeline.Options{})
-	if r.Status != oci.StatusCopied || r.BlobsPresent != 5 || r.BlobsMoved != 0 {
-		t.Errorf("got %+v, want that all was there", r)
-	}
-	if got := s.opened.Load() - opened; got != 1 {
-		t.Errorf("%d parts were read, want the config alone", got)
+	for kind, h := range map[string]how{
+		"raw": {order: byName, described: true}, "compressed": {compressed: true, order: byName, described: true},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			s := streamOf(t, img, h)
+			target, host := newTarget(t, "dir")
+			copyImage(t, s.into(t, target, host, h), pipeline.Options{})
+			for _, specs := range [][]string{nil, {"search:pattern=etc/*"}} {
+				opened := s.opened.Load()
+				way := s.into(t, target, host, h)
+				way.To.Tag = "v2"
+				dest, err := target.Image(t.Context(), way.To)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dest.Close()
+				way.Dest = dest
+				r := copyImage(t, way, pipeline.Options{Filters: chain(t, specs...)})
+				if r.Status != oci.StatusCopied || r.BlobsPresent != 5 || r.BlobsMoved != 0 {
+					t.Errorf("got %+v, want that all was there", r)
+				}
+				want := int32(len(s.parts) - 4) // all but the layers
+				if specs != nil {
+					want = int32(len(s.parts)) // which the filter is to see
+				}
+				if got := s.opened.Load() - opened; got != want {
+					t.Errorf("%d parts were read, want %d", got, want)
+				}
+			}
+		})
 	}
 }
