@@ -98,8 +98,8 @@ func podman(tags ...string) []byte {
 	)
 }
 
-// hardlinked has the same layers by hard links.
-func hardlinked(tags ...string) []byte {
+// byHardLinks has the same layers by hard links.
+func byHardLinks(tags ...string) []byte {
 	return imagetest.Tar(
 		imagetest.File("./config.json", string(twice.config.Bytes)),
 		imagetest.File("./aa/layer.tar", string(base)), imagetest.File("./bb/layer.tar", string(app)), imagetest.Hardlink("./cc/layer.tar", "./aa/layer.tar"),

@@ -32,7 +32,7 @@ func TestEveryFormGivesTheSameImage(t *testing.T) {
 		"docker 25 in gzip":  modern(gzipped, tag),
 		"docker 25 in zstd":  modern(zstded, tag),
 		"podman":             podman(tag),
-		"hard links":         hardlinked(tag),
+		"hard links":         byHardLinks(tag),
 		"a whole archive gz": gzipped(classic(tag)),
 	}
 	want := readBytes(t, classic(tag)).Images[0]

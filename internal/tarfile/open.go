@@ -206,7 +206,7 @@ func (a *File) index(ctx context.Context) error {
 		}
 		e := &entry{kind: kind(h), copies: 1, off: off, size: h.Size, link: h.Linkname}
 		if e.kind == tar.TypeReg && e.size > a.size-off {
-			return fmt.Errorf("%.*q: %w: %w: %d bytes are claimed, %d are there", maxName, h.Name, oci.ErrInvalid, errTruncated, e.size, a.size-off)
+			return fmt.Errorf("%.200q: %w: %w: %d bytes are claimed, %d are there", h.Name, oci.ErrInvalid, errTruncated, e.size, a.size-off)
 		}
 		key, ok := clean(h.Name)
 		if !ok || e.kind == tar.TypeDir || e.kind == tar.TypeXGlobalHeader {

@@ -78,7 +78,7 @@ func (a *File) Has(name string) bool {
 // archive and for what is no file, [oci.ErrUnsupported] for a sparse file.
 func (a *File) Lookup(name string) (Member, error) {
 	m, err := a.lookup(name)
-	return m, oci.Wrap(err, fmt.Sprintf("look up %.*q in", maxName, name), a.name, oci.Descriptor{})
+	return m, oci.Wrap(err, fmt.Sprintf("look up %.200q in", name), a.name, oci.Descriptor{})
 }
 
 func (a *File) lookup(name string) (Member, error) {
@@ -89,25 +89,25 @@ func (a *File) lookup(name string) (Member, error) {
 	for range maxLinks {
 		e := a.members[key]
 		if e == nil {
-			return Member{}, fmt.Errorf("%w: there is no member %.*q", oci.ErrNotFound, maxName, key)
+			return Member{}, fmt.Errorf("%w: there is no member %.200q", oci.ErrNotFound, key)
 		}
 		switch e.kind {
 		case tar.TypeReg:
 			return Member{Name: key, Size: e.size, Copies: e.copies, r: a.f, off: e.off}, nil
 		case tar.TypeGNUSparse:
-			return Member{}, fmt.Errorf("%.*q: %w: a sparse file; pack the archive without tar's -S", maxName, key, oci.ErrUnsupported)
+			return Member{}, fmt.Errorf("%.200q: %w: a sparse file; pack the archive without tar's -S", key, oci.ErrUnsupported)
 		case tar.TypeSymlink:
 			if path.IsAbs(e.link) {
-				return Member{}, fmt.Errorf("%w: link %.*q leads out of the archive", oci.ErrInvalid, maxName, key)
+				return Member{}, fmt.Errorf("%w: link %.200q leads out of the archive", oci.ErrInvalid, key)
 			}
 			key, ok = clean(path.Join(path.Dir(key), e.link))
 		case tar.TypeLink:
 			key, ok = clean(e.link)
 		default:
-			return Member{}, fmt.Errorf("%.*q: %w: a special file", maxName, key, oci.ErrInvalid)
+			return Member{}, fmt.Errorf("%.200q: %w: a special file", key, oci.ErrInvalid)
 		}
 		if !ok {
-			return Member{}, fmt.Errorf("%w: link %.*q leads out of the archive", oci.ErrInvalid, maxName, e.link)
+			return Member{}, fmt.Errorf("%w: link %.200q leads out of the archive", oci.ErrInvalid, e.link)
 		}
 	}
 	return Member{}, fmt.Errorf("%w: over %d links to one file", oci.ErrInvalid, maxLinks)
@@ -121,11 +121,11 @@ func (a *File) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if m.Size > limit {
-		return nil, oci.Wrap(fmt.Errorf("%.*q: %w: %d bytes, at most %d are read", maxName, name, oci.ErrTooLarge, m.Size, limit), "read", a.name, oci.Descriptor{})
+		return nil, oci.Wrap(fmt.Errorf("%.200q: %w: %d bytes, at most %d are read", name, oci.ErrTooLarge, m.Size, limit), "read", a.name, oci.Descriptor{})
 	}
 	raw := make([]byte, m.Size)
 	if _, err := io.ReadFull(m.Open(), raw); err != nil {
-		return nil, oci.Wrap(fmt.Errorf("%.*q: %w", maxName, name, err), "read", a.name, oci.Descriptor{})
+		return nil, oci.Wrap(fmt.Errorf("%.200q: %w", name, err), "read", a.name, oci.Descriptor{})
 	}
 	return raw, nil
 }
