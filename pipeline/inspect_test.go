@@ -123,3 +123,37 @@ func TestInspectWhatIsNoImage(t *testing.T) {
 		t.Errorf("got %s, %v", raw, err)
 	}
 }
+
+// Of an image without a manifest there is what the config says, as occystrap
+// tells it: layers by their diff_ids, and nothing made up.
+func TestInspectWithoutManifest(t *testing.T) {
+	src := imagetest.NewPlain(t.TempDir())
+	img := imagetest.New(imagetest.Linux, map[string]string{"a&b": "<c>"}, imagetest.Random(1, 100), imagetest.Random(2, 100))
+	item := src.Add("org/app", "v1", img)
+	info, err := pipeline.Inspect(t.Context(), src, item, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"image", "tag", "architecture", "os", "variant", "created", "diff_ids", "layer_count", "layers", "history_count",
+		"empty_layer_count", "labels", "env", "entrypoint", "cmd", "working_dir", "exposed_ports", "volumes"}
+	if got := keys(t, info); !slices.Equal(got, want) {
+		t.Errorf("keys\n%q, want\n%q", got, want)
+	}
+	if got, want := keys(t, info.TarLayers[0]), []string{"index", "diff_id", "created_by"}; !slices.Equal(got, want) {
+		t.Errorf("keys of a layer %q, want %q", got, want)
+	}
+	if info.ManifestInfo != nil || info.Digest != "" || info.TarLayers[1].DiffID != info.DiffIDs[1] || *info.TarLayers[1].CreatedBy != "layer 1" {
+		t.Errorf("got %+v", info)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(info); err != nil || !bytes.Contains(b.Bytes(), []byte(`"a&b":"<c>"`)) {
+		t.Errorf("%s, %v", &b, err)
+	}
+	for d, n := range src.Reads() {
+		if n != 1 || bytes.Contains(img.Raw, []byte(d)) != true {
+			t.Errorf("%s was read %d times", d, n)
+		}
+	}
+}
