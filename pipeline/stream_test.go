@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"bytes"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -22,10 +23,10 @@ func noTemp(t *testing.T) {
 
 // twiceLayered is an image whose second layer stands twice, and is larger than
 // what is held in memory.
-func twiceLayered() imagetest.Image {
-	a, b, c := imagetest.Files(map[string]string{"etc/base": "base", "etc/gone": "x"}), imagetest.Random(1, 1<<20), imagetest.Random(2, 700<<10)
+var twiceLayered = sync.OnceValue(func() imagetest.Image {
+	a, b, c := imagetest.Files(map[string]string{"etc/base": "base", "etc/gone": "x"}), imagetest.Random(1, 600<<10), imagetest.Random(2, 540<<10)
 	return imagetest.New(imagetest.Linux, map[string]string{"a": "b"}, a, b, c, b)
-}
+})
 
 // hows are the streams that one image may come as.
 var hows = map[string]how{
@@ -54,6 +55,9 @@ func TestStreamInAnyOrder(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			var first oci.Digest
 			for name, h := range hows {
+				if kind != "ocidir" && !h.legacy && name != "reversed" {
+					continue
+				}
 				t.Run(name, func(t *testing.T) {
 					s := streamOf(t, img, h)
 					target, host := newTarget(t, kind)

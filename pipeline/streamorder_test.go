@@ -22,7 +22,7 @@ import (
 func piled() imagetest.Image {
 	add := imagetest.Files(map[string]string{"etc/name": "first", "etc/gone": "x"})
 	drop := imagetest.Entries(imagetest.File("etc/.wh.gone", ""), imagetest.File("etc/name", "second"))
-	return imagetest.New(imagetest.Linux, nil, add, drop, imagetest.Random(1, 1<<20), add, imagetest.Files(map[string]string{"etc/last": "last", "etc/.wh.name": ""}))
+	return imagetest.New(imagetest.Linux, nil, add, drop, imagetest.Random(1, 600<<10), add, imagetest.Files(map[string]string{"etc/last": "last", "etc/.wh.name": ""}))
 }
 
 // rootfs reads the files of a bundle, without what is too large to compare.
@@ -95,7 +95,7 @@ func TestStreamIntoAPlaceThatWantsOrder(t *testing.T) {
 // TestLayersInOrderAreNotSpooled: there is no folder for that.
 func TestLayersInOrderAreNotSpooled(t *testing.T) {
 	h := how{order: configFirst}
-	s := streamOf(t, imagetest.New(imagetest.Linux, nil, imagetest.Files(map[string]string{"a": "a"}), imagetest.Random(1, 1<<20), imagetest.Files(map[string]string{"b": "b"})), h)
+	s := streamOf(t, imagetest.New(imagetest.Linux, nil, imagetest.Files(map[string]string{"a": "a"}), imagetest.Random(1, 600<<10), imagetest.Files(map[string]string{"b": "b"})), h)
 	dir := t.TempDir() + "/b"
 	way := s.into(t, bundleAt(t, dir), "localhost", h)
 	noTemp(t)
@@ -110,7 +110,7 @@ func TestOrderedStreamBreaksAndGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := streamOf(t, piled(), h)
 			s.read = func(stream, n int64) error {
-				if stream == 1 && n > 500<<10 { // in the large layer
+				if stream == 1 && n > 300<<10 { // in the large layer
 					return io.ErrUnexpectedEOF
 				}
 				return nil
