@@ -65,7 +65,8 @@ func folder(t testing.TB, name string) (at func(string) string) {
 // it answers.
 func (d Daemon) start(t testing.TB, command ...string) {
 	t.Helper()
-	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, command...)...)
+	// Not CommandContext: it is to end after the test's context, and orderly.
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, command...)...) //nolint:noctx // as said
 	cmd.Env = d.env
 	var log bytes.Buffer // read once the daemon is gone
 	cmd.Stdout, cmd.Stderr = &log, &log
