@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -90,11 +91,17 @@ func ParseIndex(raw []byte) (*Index, error) {
 		if d.Size < 0 {
 			return fail(fmt.Errorf("size %d of %s", d.Size, d.Digest))
 		}
+		maps.DeleteFunc(d.Annotations, private)
 		x.entries = append(x.entries, newEntry(d, r))
 	}
 	slices.SortStableFunc(x.entries, func(a, b *entry) int { return byName(a, b.name) })
 	return x, nil
 }
+
+// private reports whether an annotation is what the parts of this program tell
+// each other of a descriptor ([oci.AnnotationSynthetic] and others): no file has a
+// say in that.
+func private(key, _ string) bool { return strings.HasPrefix(key, "io.quaymaster.") }
 
 // Entries lists what the layout names, by name; what has none is at the end.
 func (x *Index) Entries() []oci.Descriptor {
@@ -122,6 +129,7 @@ func (x *Index) Set(name string, d oci.Descriptor) (changed bool, err error) {
 		annotations = map[string]string{}
 	}
 	delete(annotations, containerdName)
+	maps.DeleteFunc(annotations, private)
 	annotations[RefAnnotation] = name
 	d.Annotations = annotations
 	raw, err := json.Marshal(d)

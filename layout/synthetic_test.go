@@ -2,6 +2,7 @@ package layout_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -78,5 +79,31 @@ func TestSyntheticRefuses(t *testing.T) {
 				t.Errorf("error %v, want ErrInvalid", err)
 			}
 		})
+	}
+}
+
+// What the parts of this program tell each other of a descriptor isn't taken from
+// a file, nor written into one.
+func TestIndexKeepsPrivateAnnotationsOut(t *testing.T) {
+	d := desc("manifest")
+	d.MediaType, d.Annotations = oci.MediaTypeManifest, map[string]string{oci.AnnotationSynthetic: "true", oci.AnnotationFilters: "x", "kept": "yes"}
+	x := layout.NewIndex()
+	if _, err := x.Set("v1", d); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x.Marshal()
+	if err != nil || strings.Contains(string(raw), "quaymaster") || !strings.Contains(string(raw), "kept") {
+		t.Errorf("%s, %v", raw, err)
+	}
+	hostile := strings.Replace(string(raw), `"kept":"yes"`, `"kept":"yes","`+oci.AnnotationSynthetic+`":"true"`, 1)
+	x, err = layout.ParseIndex([]byte(hostile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := x.Get("v1"); !ok || oci.IsSynthetic(got) || got.Annotations["kept"] != "yes" {
+		t.Errorf("%+v", got)
+	}
+	if again, err := x.Marshal(); err != nil || string(again) != hostile {
+		t.Errorf("%s, %v: want what is there to stay", again, err)
 	}
 }
