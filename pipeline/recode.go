@@ -82,5 +82,3 @@ func checkSynthetic(m *oci.Manifest, diffIDs []oci.Digest) error {
 	}
 	return nil
 }
-
-func isSynthetic(d oci.Descriptor) bool { return oci.IsSynthetic(d) }
