@@ -26,6 +26,7 @@ func TestPodman(t *testing.T) { real(t, daemontest.Podman(t)) }
 func real(t *testing.T, d daemontest.Daemon) {
 	img := runnable(t)
 	t.Run("load, run, read", func(t *testing.T) { roundTrip(t, d, img) })
+	t.Run("a name without a host", func(t *testing.T) { plainName(t, d) })
 	t.Run("imported", func(t *testing.T) { imported(t, d) })
 	t.Run("damaged", func(t *testing.T) { damagedLoad(t, d) })
 	t.Run("absent", func(t *testing.T) { absentImage(t, d) })
@@ -73,6 +74,18 @@ func roundTrip(t *testing.T, d daemontest.Daemon, img plainImage) {
 	for _, uri := range []string{name, id, id[:12], "sha256:" + id} {
 		img.check(t, openImage(t, d, uri))
 	}
+}
+
+// plainName is a name that daemons complete: Docker with docker.io/library/,
+// podman with localhost/.
+func plainName(t *testing.T, d daemontest.Daemon) {
+	img := newPlain(t, []string{"/x"}, tarOf(t, map[string]string{"x": "plain"}))
+	dest := newTarget(t, d, "plain:v1").image(t, "a/b:c")
+	root := img.put(t, dest)
+	if err := dest.Commit(t.Context(), root, root); err != nil {
+		t.Fatal(err)
+	}
+	img.check(t, openImage(t, d, "plain:v1"))
 }
 
 // imported is an image that the daemon itself has made.
