@@ -131,7 +131,7 @@ func (t *tap) end(err error) error {
 }
 
 func (t *tap) Close() error {
-	err := error(io.ErrClosedPipe)
+	err := io.ErrClosedPipe
 	if t.n == t.size { // who knows the size need not read the end of file
 		err = io.EOF
 	}
