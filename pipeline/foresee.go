@@ -94,7 +94,7 @@ func (f *foresight) recode(ctx context.Context, e *edit, layers []result) bool {
 			if err != nil {
 				return false
 			}
-			looked, like = true, f.layersOf(ctx, oci.Digest(e.m.Config.Digest.Algorithm().FromBytes(config)))
+			looked, like = true, f.layersOf(ctx, e.m.Config.Digest.Algorithm().FromBytes(config))
 		}
 		if len(like) != len(layers) {
 			return false

@@ -80,7 +80,7 @@ func TestOrderedPlace(t *testing.T) {
 			t.Run(name+" "+from, func(t *testing.T) {
 				far, plain := newFar(t), imagetest.NewPlain(t.TempDir())
 				item := far.push(t, "org/app", "v1", img)
-				var src oci.Source = far.source(t, item)
+				src := far.source(t, item)
 				if synthetic {
 					item, src = plain.Add("org/app", "v1", img), plain
 				}

@@ -361,7 +361,7 @@ func TestFilteredAndRecoded(t *testing.T) {
 			far := newFar(t)
 			plain := imagetest.NewPlain(t.TempDir())
 			item := far.push(t, "org/app", "v1", img)
-			var src oci.Source = far.source(t, item)
+			src := far.source(t, item)
 			if synthetic {
 				item = plain.Add("org/app", "v1", img)
 				src = plain

@@ -135,7 +135,7 @@ func (p *Plain) Discover(context.Context) iter.Seq2[oci.Item, error] {
 	}
 }
 
-// Bulk, Source and Close make it a place of images.
+// Bulk says that there may be any number.
 func (p *Plain) Bulk() bool { return true }
 
 // Source gives the folder.
