@@ -104,7 +104,7 @@ func containerText(c *pipeline.ConfigInfo) string {
 	var b strings.Builder
 	line := func(label, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %s: %s\n", label, oneLine(value))
+			fmt.Fprintf(&b, "  %-11s %s\n", label+":", oneLine(value))
 		}
 	}
 	line("Entrypoint", listText(c.Entrypoint))
