@@ -15,9 +15,10 @@ type Pile struct {
 	Dir  string // where the file is; "" is [os.TempDir]
 	What string // what the contents are, for errors: "layers of x"
 
-	mu  sync.Mutex // held while bytes are added
-	f   *os.File
-	end int64
+	adding sync.Mutex // held while bytes are added, which may take long
+	mu     sync.Mutex
+	f      *os.File
+	end    int64
 }
 
 // A Section is one content of a [Pile].
@@ -28,26 +29,41 @@ type Section struct {
 
 // Add reads r to its end. ctx ends it between two reads.
 func (p *Pile) Add(ctx context.Context, r io.Reader) (*Section, error) {
+	p.adding.Lock()
+	defer p.adding.Unlock()
+	f, at, err := p.file()
+	if err != nil {
+		return nil, err
+	}
+	n, err := io.Copy(io.NewOffsetWriter(f, at), ctxReader{ctx, r})
+	if err != nil {
+		return nil, err // what was written is overwritten by the next
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end += n
+	return &Section{p, at, n}, nil
+}
+
+// file gives the file, and where the next content begins.
+func (p *Pile) file() (*os.File, int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.f == nil {
 		f, err := New(p.Dir, p.What)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		p.f = f
 	}
-	n, err := io.Copy(io.NewOffsetWriter(p.f, p.end), ctxReader{ctx, r})
-	if err != nil {
-		return nil, err // what was written is overwritten by the next
-	}
-	s := &Section{p, p.end, n}
-	p.end += n
-	return s, nil
+	return p.f, p.end, nil
 }
 
-// Close lets go of the file, and of all contents. The pile can be used again.
+// Close lets go of the file, and of all contents, once what is being added is.
+// The pile can be used again.
 func (p *Pile) Close() error {
+	p.adding.Lock()
+	defer p.adding.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.f

@@ -59,6 +59,42 @@ func TestPileKeepsContents(t *testing.T) {
 	}
 }
 
+// A content that takes long, as one from a network does, keeps nobody from those
+// that are there.
+func TestPileIsReadWhileItIsAddedTo(t *testing.T) {
+	p := &Pile{Dir: t.TempDir(), What: "layers"}
+	defer p.Close()
+	var all []*Section
+	for range 2 {
+		s, err := p.Add(t.Context(), strings.NewReader("first"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	r, w := io.Pipe()
+	done := make(chan error)
+	go func() {
+		_, err := p.Add(t.Context(), r)
+		done <- err
+	}()
+	if _, err := io.WriteString(w, "long"); err != nil { // it is being added
+		t.Fatal(err)
+	}
+	all[1].Free()
+	in, err := all[0].Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(in); err != nil || string(got) != "first" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	w.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPileObeysContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &Pile{Dir: t.TempDir(), What: "layers"}
