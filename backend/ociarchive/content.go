@@ -17,10 +17,9 @@ import (
 
 // A member is a file, or a folder, of the archive that is to be.
 type member struct {
-	name string // a folder's ends with a slash
-	size int64
-	open func() (io.Reader, error) // nil of a folder
-	ours bool                      // a section of a file that nobody reads any more
+	name string                            // a folder's ends with a slash
+	open func() (*io.SectionReader, error) // nil of a folder
+	free func()                            // gives its space back when it is copied; nil if that is not ours
 }
 
 // content lists what is to be in the archive, in order, and reports whether that
@@ -66,7 +65,9 @@ func (p *place) content(ctx context.Context, names []naming) (list []member, cha
 }
 
 func inMemory(name string, raw []byte) member {
-	return member{name: name, size: int64(len(raw)), open: func() (io.Reader, error) { return bytes.NewReader(raw), nil }}
+	return member{name: name, open: func() (*io.SectionReader, error) {
+		return io.NewSectionReader(bytes.NewReader(raw), 0, int64(len(raw))), nil
+	}}
 }
 
 // reached gives the names of all blobs that index leads to.
@@ -131,9 +132,9 @@ func (p *place) member(ctx context.Context, name string) (m member, there, isNew
 		if errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrInvalid) {
 			return m, false, false, nil // a foreign layer, or another program's loss
 		}
-		return member{name: name, size: in.Size, open: func() (io.Reader, error) { return in.Open(), nil }}, true, false, err
+		return member{name: name, open: func() (*io.SectionReader, error) { return in.Open(), nil }}, true, false, err
 	}
-	m = member{name: name, size: b.desc.Size, open: func() (io.Reader, error) { return b.section.Open() }, ours: true}
+	m = member{name: name, open: b.section.Open, free: b.section.Free}
 	if old == nil {
 		return m, true, true, nil
 	}

@@ -43,7 +43,12 @@ func (p *place) put(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.blobs[layout.BlobPath(desc.Digest)] = put{desc, section}
+	name := layout.BlobPath(desc.Digest)
+	if _, ok := p.blobs[name]; ok { // somebody was faster, and may be read
+		section.Free()
+		return desc, nil
+	}
+	p.blobs[name] = put{desc, section}
 	return desc, nil
 }
 

@@ -171,18 +171,6 @@ func TestLayoutOfTheArchive(t *testing.T) {
 	}
 }
 
-func TestHeaderOfALargeLayer(t *testing.T) {
-	const size = 9 << 30
-	raw, err := header(strings.Repeat("a", 128)+"/layer.tar", size)
-	if err != nil || len(raw)%512 != 0 {
-		t.Fatalf("%d bytes, %v", len(raw), err)
-	}
-	h, err := tar.NewReader(bytes.NewReader(raw)).Next()
-	if err != nil || h.Size != size {
-		t.Errorf("read back %+v, %v", h, err)
-	}
-}
-
 func TestAdoptedImagesAreCopied(t *testing.T) {
 	a := readBytes(t, podman("a:1"))
 	w := NewWriter(t.TempDir())

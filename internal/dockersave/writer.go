@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/quaymaster/quaymaster/internal/safepath"
@@ -184,10 +183,3 @@ func (w *Writer) Close() error { return w.spool.Close() }
 func configName(d oci.Digest) string { return d.Encoded() + ".json" }
 
 func layerName(d oci.Digest) string { return d.Encoded() + "/layer.tar" }
-
-// inFile gives the file that a section lies in, and where.
-func inFile(s *io.SectionReader) (*os.File, int64, bool) {
-	r, off, _ := s.Outer()
-	f, ok := r.(*os.File)
-	return f, off, ok
-}
