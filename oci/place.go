@@ -66,7 +66,8 @@ type Destination interface {
 	PutManifest(ctx context.Context, raw []byte, mt MediaType) (Descriptor, error)
 	// Commit makes root durable, then visible under the name. from is the
 	// source's manifest, kept where the place can keep it; from.Platform is
-	// set if root is one platform of an index.
+	// set if root is one platform of an index. Of a manifest that was made up
+	// from.Digest is the config's.
 	Commit(ctx context.Context, root, from Descriptor) error
 	// Verify compares what is there with what was put: the place's own short
 	// check, or with full every byte.

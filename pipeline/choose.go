@@ -11,7 +11,7 @@ import (
 // A plan says what is written for an image.
 type plan struct {
 	root      node           // m is nil if it wasn't read yet
-	from      oci.Descriptor // the source's manifest; Platform is set if root is one of an index
+	from      oci.Descriptor // the source's manifest ([origin]); Platform is set if root is one of an index
 	platforms []string       // that were chosen of an index
 	leftOut   []string
 }
@@ -22,7 +22,7 @@ func (c *copier) plan(ctx context.Context, root node) (plan, error) {
 	if len(want) > 1 && !c.Traits.Index {
 		return plan{}, oci.Usage(fmt.Sprintf("the destination takes one platform, and %d were chosen", len(want)))
 	}
-	p := plan{root: root, from: root.Descriptor}
+	p := plan{root: root, from: origin(root)}
 	switch {
 	case !root.m.IsIndex():
 		return p, c.checkPlatform(ctx, root, want)

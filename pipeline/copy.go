@@ -188,7 +188,7 @@ func (c *copier) deliver(ctx context.Context, p plan, there *oci.Descriptor) err
 	case c.opt.DryRun:
 		c.report.Status = oci.StatusPlanned
 		return nil
-	case there != nil && c.isThere(*there, root, p):
+	case there != nil && (c.isThere(*there, root) || c.Traits.Raw && c.isAt(*there, p)):
 		err = c.skip(ctx, *there, nil)
 	default:
 		err = c.commit(ctx, root, p.from)

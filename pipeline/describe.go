@@ -51,10 +51,10 @@ func (c *copier) inspectDescribed(ctx context.Context, info *Info, d oci.Describ
 	return nil
 }
 
-// isThere reports whether there is the image, as far as that can be told
+// isToldThere reports whether there is the image, as far as that can be told
 // without reading it: the name has its manifest, or one with its config, so
 // that the layers are the same.
-func (s *streaming) isThere(ctx context.Context, there oci.Descriptor) (bool, error) {
+func (s *streaming) isToldThere(ctx context.Context, there oci.Descriptor) (bool, error) {
 	if s.opt.Filters.Looks || s.filters != "" && !s.Traits.Raw || there.Annotations[oci.AnnotationFilters] != s.filters {
 		return false, nil
 	}

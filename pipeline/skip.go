@@ -74,16 +74,29 @@ func (c *copier) isAt(there oci.Descriptor, p plan) bool {
 		PlatformName(there.Platform) == PlatformName(p.from.Platform)
 }
 
-// hasConfig reports whether there, in a place that takes plain layers and tells
-// no more of an image than its config (a daemon), is the one with config.
-func (c *copier) hasConfig(there oci.Descriptor, config oci.Digest) bool {
-	return c.Traits.Raw && c.filters == "" && config != "" && there.Annotations[oci.AnnotationConfig] == string(config)
+// origin is what a place that keeps no manifest is to know root by. A manifest
+// that was made up takes the sizes of all layers, which some sources tell only
+// once all of the image was read; its config they tell before.
+func origin(root node) oci.Descriptor {
+	d := root.Descriptor
+	if oci.IsSynthetic(d) && root.m.Config != nil {
+		d.Digest = root.m.Config.Digest
+	}
+	return d
 }
 
-// isThere reports whether there is root, which p came to.
-func (c *copier) isThere(there oci.Descriptor, root node, p plan) bool {
+// hasConfig reports whether there, in a place that takes plain layers, is what
+// was made of the image with config: what such a place keeps ([origin]), or a
+// daemon's image ID. Filters were compared before.
+func (c *copier) hasConfig(there oci.Descriptor, config oci.Digest) bool {
+	return c.Traits.Raw && config != "" && there.Digest == config
+}
+
+// isThere reports whether there is root, which an image came to: where no
+// manifest is kept, an image with root's config.
+func (c *copier) isThere(there oci.Descriptor, root node) bool {
 	if c.Traits.Raw {
-		return c.isAt(there, p)
+		return root.m.Config != nil && there.Annotations[oci.AnnotationConfig] == string(root.m.Config.Digest)
 	}
 	return there.Digest == root.Digest
 }

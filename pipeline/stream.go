@@ -92,7 +92,7 @@ func (c *copier) stream(ctx context.Context, src oci.Streamer, there *oci.Descri
 		}
 	}
 	if there != nil {
-		same, err := s.isThere(ctx, *there)
+		same, err := s.isToldThere(ctx, *there)
 		if same || err != nil {
 			return c.skip(ctx, *there, err)
 		}

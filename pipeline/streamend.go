@@ -58,10 +58,10 @@ func (s *streaming) close(ctx context.Context, there *oci.Descriptor) error {
 		return err
 	}
 	s.wrote(root.Descriptor)
-	if there != nil && !s.Traits.Raw && there.Digest == root.Digest {
+	if there != nil && s.isThere(*there, root) {
 		err = s.skip(ctx, *there, nil)
 	} else {
-		err = s.commit(ctx, root, base.Descriptor)
+		err = s.commit(ctx, root, origin(base))
 	}
 	if err != nil {
 		return err

@@ -187,6 +187,32 @@ func TestStreamIsSkippedWhereItIs(t *testing.T) {
 	}
 }
 
+// A place that keeps no manifest knows a streamed image by its config.
+func TestStreamIsSkippedByItsConfig(t *testing.T) {
+	for kind, h := range map[string]how{
+		"raw": {order: reversed, described: true}, "legacy": {legacy: true, described: true}, "compressed": {compressed: true, described: true},
+	} {
+		for name, f := range map[string]filter.Chain{"plain": {}, "filtered": chain(t, "exclude:pattern=*.pyc")} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				s := streamOf(t, many(t), h)
+				target, host := newTarget(t, "dir")
+				way := s.into(t, target, host, h)
+				if r := copyImage(t, way, pipeline.Options{Filters: f}); r.Status != oci.StatusCopied {
+					t.Fatalf("%+v, want it copied", r)
+				}
+				begun := s.begun.Load()
+				if r := copyImage(t, way, pipeline.Options{Filters: f, Verify: pipeline.VerifyFull}); r.Status != oci.StatusSkipped || s.begun.Load() != begun {
+					t.Errorf("got %s after %d more streams, want skipped", r.Status, s.begun.Load()-begun)
+				}
+				// Other filters make another image.
+				if r := copyImage(t, way, pipeline.Options{Filters: chain(t, "set-config:user=x")}); r.Status != oci.StatusCopied {
+					t.Errorf("got %s, want it copied with the other filters", r.Status)
+				}
+			})
+		}
+	}
+}
+
 func TestOwnManifestStaysByteForByte(t *testing.T) {
 	img := many(t)
 	h := how{compressed: true, order: byName}
