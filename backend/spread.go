@@ -19,15 +19,15 @@ func (k Kind) Spread(ctx context.Context, u URI, env Env, arch string) (oci.Targ
 	if !k.Path || k.Target == nil {
 		return nil, oci.Usage(fmt.Sprintf("%s: placeholders as {repo} are for paths, and %s:// has none", u, k.Scheme))
 	}
-	path, ref, err := u.Path()
+	_, ref, err := u.Path()
 	if err != nil {
 		return nil, err
 	}
 	if ref != "" {
-		return nil, oci.Usage(fmt.Sprintf("%s: with placeholders in the path the images keep their names; leave :%s away", u, ref))
+		return nil, oci.Usage(fmt.Sprintf("%s: with placeholders in the path the images keep their names; leave :%s away (a colon of the path is %%3A)", u, ref))
 	}
 	s := &spread{kind: k, uri: u, env: env, arch: arch, expected: map[string]int{}, open: map[string]*opened{}}
-	if s.template, err = ParseTemplate(path); err != nil {
+	if s.template, err = u.Template(); err != nil {
 		return nil, err
 	}
 	// To open a place doesn't touch the disk, so the one of this name tells what
@@ -77,7 +77,7 @@ func (s *spread) SharedBlobs() bool { return s.shelf }
 // Place implements [oci.Spread].
 func (s *spread) Place(name oci.Ref) (string, error) {
 	path, err := s.template.Path(Subject{Ref: name, Digest: name.Digest, Arch: s.arch})
-	return s.kind.Scheme + "://" + path, err
+	return s.kind.Scheme + "://" + EscapePath(path), err
 }
 
 // NameOf gives the name in its place; "" where a place takes one image.
@@ -132,13 +132,11 @@ func (s *spread) Image(ctx context.Context, name oci.Ref) (oci.Destination, erro
 	return o.target.Image(ctx, within(name))
 }
 
-// at gives the URI of place.
+// at gives the URI of place, with the options of all.
 func (s *spread) at(place string) URI {
 	u := s.uri
-	u.raw, u.Rest = place, strings.TrimPrefix(place, s.kind.Scheme+"://")
-	if strings.HasPrefix(u.Rest, "localhost/") {
-		u.Rest = "./" + u.Rest // a folder of that name
-	}
+	u.raw, u.escaped = place, strings.TrimPrefix(place, s.kind.Scheme+"://")
+	u.Rest = unescape(u.escaped)
 	return u
 }
 

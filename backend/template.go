@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/quaymaster/quaymaster/oci"
@@ -19,27 +20,54 @@ import (
 //	{tag}        1
 //	{digest}     the digest without its algorithm
 //	{arch}       the architecture that the run chose, with its variant: amd64, armv7
-type Template struct{ text string }
+type Template struct {
+	text    string
+	escaped bool // what isn't a placeholder is percent-encoded
+}
 
 // placeholders are what templates can have, in the order of the doc.
 var placeholders = []string{"{registry}", "{namespace}", "{repo}", "{name}", "{tag}", "{digest}", "{arch}"}
 
 var placeholderRE = regexp.MustCompile(`\{[^{}]*\}`)
 
-// HasPlaceholder reports whether text is meant as a [Template].
-func HasPlaceholder(text string) bool { return placeholderRE.MatchString(text) }
+// HasPlaceholder reports whether u is meant to hold a [Template]. A brace that is
+// none of its is written %7B or %7D.
+func (u URI) HasPlaceholder() bool { return strings.ContainsAny(u.escaped, "{}") }
 
-// ParseTemplate reads text. An unknown placeholder is an error matching
-// [oci.ErrUsage].
-func ParseTemplate(text string) (Template, error) {
-	t := Template{text}
-	for _, p := range placeholderRE.FindAllString(text, -1) {
-		if !strings.Contains(strings.Join(placeholders, ""), p) {
-			return t, oci.Usage(fmt.Sprintf("template %q: unknown placeholder %s; it can have %s", text, p, strings.Join(placeholders, " ")))
-		}
+// Template gives the path of u as a [Template], or an error as [ParseTemplate].
+func (u URI) Template() (Template, error) {
+	path, _ := u.split()
+	t := Template{text: path, escaped: true}
+	if err := t.valid(); err != nil {
+		return t, fmt.Errorf("%w; a brace of the path itself is %%7B or %%7D", err)
 	}
 	return t, nil
 }
+
+// ParseTemplate reads text. An unknown placeholder, or a brace alone, is an error
+// matching [oci.ErrUsage].
+func ParseTemplate(text string) (Template, error) {
+	t := Template{text: text}
+	return t, t.valid()
+}
+
+func (t Template) valid() error {
+	wrong := func(what string) error {
+		return oci.Usage(fmt.Sprintf("template %q: %s; it can have %s", t.text, what, strings.Join(placeholders, " ")))
+	}
+	for _, p := range placeholderRE.FindAllString(t.text, -1) {
+		if !slices.Contains(placeholders, p) {
+			return wrong("unknown placeholder " + p)
+		}
+	}
+	if strings.ContainsAny(placeholderRE.ReplaceAllString(t.text, ""), "{}") {
+		return wrong("a brace without its other")
+	}
+	return nil
+}
+
+// String gives t as it was written.
+func (t Template) String() string { return t.text }
 
 // Has reports whether t has the placeholder name, which is without braces.
 func (t Template) Has(name string) bool { return strings.Contains(t.text, "{"+name+"}") }
@@ -81,7 +109,16 @@ func (t Template) Expand(s Subject) (string, error) {
 	if s.Digest == "" && t.Has("digest") {
 		return "", oci.Usage(fmt.Sprintf("%s: {digest} in %q: its digest isn't known yet", s.Ref, t.text))
 	}
-	return placeholderRE.ReplaceAllStringFunc(t.text, s.value), nil
+	if !t.escaped {
+		return placeholderRE.ReplaceAllStringFunc(t.text, s.value), nil
+	}
+	var b strings.Builder
+	end := 0
+	for _, at := range placeholderRE.FindAllStringIndex(t.text, -1) {
+		b.WriteString(unescape(t.text[end:at[0]]) + s.value(t.text[at[0]:at[1]]))
+		end = at[1]
+	}
+	return b.String() + unescape(t.text[end:]), nil
 }
 
 // Path gives t, a path, for s. What an image lacks leaves no empty folder
@@ -99,13 +136,14 @@ func (t Template) Path(s Subject) (string, error) {
 	}
 	var parts []string
 	for part := range strings.SplitSeq(t.text, "/") {
-		text, err := Template{part}.Expand(s)
+		own := !placeholderRE.MatchString(part) // the user's, who may write what he likes
+		text, err := Template{part, t.escaped}.Expand(s)
 		switch {
 		case err != nil:
 			return "", err
-		case part != text && (text == "." || text == ".."):
+		case !own && (text == "." || text == ".."):
 			return "", oci.Usage(fmt.Sprintf("%s: %q would lead to %q", s.Ref, t.text, text))
-		case text != "" || part == "":
+		case own || text != "":
 			parts = append(parts, text)
 		}
 	}

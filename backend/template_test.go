@@ -57,10 +57,53 @@ func TestTemplatePath(t *testing.T) {
 }
 
 func TestParseTemplate(t *testing.T) {
-	for _, text := range []string{"{repository}", "{}", "{repo}/{Tag}"} {
+	for _, text := range []string{"{repository}", "{}", "{repo}/{Tag}", "{repo", "repo}", "{{repo}}", "{repo-{tag}"} {
 		_, err := backend.ParseTemplate(text)
 		if !errors.Is(err, oci.ErrUsage) || !strings.Contains(err.Error(), "{registry} {namespace} {repo} {name} {tag} {digest} {arch}") {
 			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+// In a URI, what is percent-encoded is no part of a placeholder.
+func TestURITemplate(t *testing.T) {
+	svc := backend.Subject{Ref: oci.Ref{Registry: "quay.io", Repository: "kolla/svc", Tag: "1"}}
+	for in, want := range map[string]string{
+		"tar://a%3Ab/%7B{name}%7D%25.tar": "a:b/{svc}%.tar",
+		"tar://%7Bname%7D/{tag}?x=y":      "{name}/1",
+		"tar://localhost/{tag}":           "/1",
+		"tar://%2E%2E/{tag}":              "../1",
+		"tar://{nosuch}":                  "",
+		"tar://{name.tar":                 "",
+	} {
+		u, err := backend.ParseURI(in)
+		if err != nil || !u.HasPlaceholder() {
+			t.Fatalf("%s: %v", in, err)
+		}
+		template, err := u.Template()
+		if (err != nil) != (want == "") || err != nil && (!errors.Is(err, oci.ErrUsage) || !strings.HasSuffix(err.Error(), "; a brace of the path itself is %7B or %7D")) {
+			t.Fatalf("%s: %v", in, err)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := template.Path(svc); got != want {
+			t.Errorf("%s: got %q, %v, want %q", in, got, err, want)
+		}
+	}
+	if u, _ := backend.ParseURI("tar://%7Bname%7D.tar"); u.HasPlaceholder() {
+		t.Error("what is percent-encoded is a placeholder")
+	}
+}
+
+func TestEscapePath(t *testing.T) {
+	for _, path := range []string{"a b/c.tar", "localhost/x", "/a:b{c}50%?x=y", "%7B%3a", "../ä"} {
+		u, err := backend.ParseURI("tar://" + backend.EscapePath(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ref, err := u.Path(); strings.TrimPrefix(got, "./") != path || ref != "" || err != nil || u.HasPlaceholder() {
+			t.Errorf("%s: got %q, %q, %v", path, got, ref, err)
 		}
 	}
 }

@@ -18,6 +18,7 @@ type URI struct {
 	Secret string
 
 	raw     string
+	escaped string // Rest before it was percent-decoded
 	options []option
 }
 
@@ -67,6 +68,7 @@ func ParseURI(s string) (URI, error) {
 		}
 		rest = rest[i+1:]
 	}
+	u.escaped = rest
 	var err error
 	if u.Rest, err = url.PathUnescape(rest); err != nil {
 		return URI{}, oci.Usage(fmt.Sprintf("%s: %v; write %%25 for a percent sign", redact(s), err))
@@ -102,17 +104,41 @@ func redact(s string) string {
 func (u URI) String() string { return redact(u.raw) }
 
 // Path gives the path of a place in the file system and the image named in
-// it: PATH[:REF], split at the first colon. file://localhost/a is /a.
+// it: PATH[:REF], split at the first colon; %3A is a colon of the path.
+// file://localhost/a is /a.
 func (u URI) Path() (path, ref string, err error) {
-	rest := u.Rest
+	path, ref = u.split()
+	if path == "" {
+		return "", "", oci.Usage(fmt.Sprintf("%s: %s:// needs a path", u, u.Scheme))
+	}
+	return unescape(path), unescape(ref), nil
+}
+
+// split gives path and ref as they were written.
+func (u URI) split() (path, ref string) {
+	rest := u.escaped
 	if p, ok := strings.CutPrefix(rest, "localhost/"); ok {
 		rest = "/" + p
 	}
 	path, ref, _ = strings.Cut(rest, ":")
-	if path == "" {
-		return "", "", oci.Usage(fmt.Sprintf("%s: %s:// needs a path", u, u.Scheme))
+	return path, ref
+}
+
+// unescape decodes what was decoded before, as a part of more.
+func unescape(s string) string {
+	if out, err := url.PathUnescape(s); err == nil {
+		return out
 	}
-	return path, ref, nil
+	return s
+}
+
+// EscapePath writes a path so that [URI.Path] gives it as it is, and without
+// placeholders.
+func EscapePath(path string) string {
+	if strings.HasPrefix(path, "localhost/") {
+		path = "./" + path // a folder of that name
+	}
+	return strings.NewReplacer("%", "%25", "?", "%3F", ":", "%3A", "{", "%7B", "}", "%7D").Replace(path)
 }
 
 // OptionNames lists the options in the order they were written.

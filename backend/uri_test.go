@@ -65,6 +65,8 @@ func TestURIPath(t *testing.T) {
 		"file://localhost/a":                     {"/a", ""},
 		"ocidir://./kolla:v1":                    {"./kolla", "v1"},
 		"oci-archive://f.tar:h:5000/a@sha256:ab": {"f.tar", "h:5000/a@sha256:ab"},
+		"tar://a%3Ab%25%3F.tar:r%3A1":            {"a:b%?.tar", "r:1"},
+		"tar://%7Bx%7D.tar":                      {"{x}.tar", ""},
 	} {
 		u, err := backend.ParseURI(in)
 		if err != nil {

@@ -31,7 +31,7 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 		return nil, err
 	}
 	if ref != "" {
-		return nil, oci.Usage(fmt.Sprintf("%s: a runtime bundle is one folder, without a name of an image in it; an image layout is ocidir://%s:%s", u, path, ref))
+		return nil, oci.Usage(fmt.Sprintf("%s: a runtime bundle is one folder, without a name of an image in it; an image layout is ocidir://%s:%s, and a colon of the path %%3A", u, path, ref))
 	}
 	p := &place{path: path, env: env, how: runspec.Options{Hostname: u.Option("hostname")}}
 	if p.how.Hostname == "" {

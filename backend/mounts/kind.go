@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/oci"
@@ -27,12 +26,12 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	if runtime.GOOS != "linux" {
 		return nil, fmt.Errorf("%s: %w: overlayfs is Linux's, and this is %s", u, oci.ErrUnsupported, runtime.GOOS)
 	}
-	path := u.Rest // all of it: there are no names of images in the folder
-	if p, ok := strings.CutPrefix(path, "localhost/"); ok {
-		path = "/" + p
+	path, ref, err := u.Path()
+	if err != nil {
+		return nil, err
 	}
-	if path == "" {
-		return nil, oci.Usage(fmt.Sprintf("%s: mounts:// needs a path", u))
+	if ref != "" {
+		return nil, oci.Usage(fmt.Sprintf("%s: the folder is of one image, without a name in it; a colon of the path is %%3A", u))
 	}
 	mount, err := u.OptionBool("mount", true)
 	if err != nil {

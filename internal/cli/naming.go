@@ -58,12 +58,16 @@ func (s *session) openTarget(ctx context.Context, env backend.Env) (oci.Target, 
 	u, f := s.dest.uri, s.app.names
 	var t oci.Target
 	var err error
-	switch spread := backend.HasPlaceholder(u.Rest); {
+	switch spread := u.HasPlaceholder(); {
 	case spread && u.Scheme == "registry":
 		return nil, oci.Usage(fmt.Sprintf("%s: placeholders are for paths; --dest-template names images at a registry", u))
 	case spread:
+		var template backend.Template
+		if template, err = u.Template(); err != nil {
+			return nil, err
+		}
 		var arch string
-		if arch, err = s.settle(u.Rest); err == nil {
+		if arch, err = s.settle(template); err == nil {
 			t, err = s.destKind.Spread(ctx, u, env, arch)
 		}
 	default:
@@ -85,13 +89,9 @@ func (s *session) openTarget(ctx context.Context, env backend.Env) (oci.Target, 
 	return t, nil
 }
 
-// settle sees to it that what template needs of images is known, and gives what
+// settle sees to it that what t needs of images is known, and gives what
 // {arch} stands for.
-func (s *session) settle(template string) (arch string, err error) {
-	t, err := backend.ParseTemplate(template)
-	if err != nil {
-		return "", err
-	}
+func (s *session) settle(t backend.Template) (arch string, err error) {
 	if t.Has("digest") {
 		s.images = discover.Pinned(s.images)
 	}
@@ -103,7 +103,7 @@ func (s *session) settle(template string) (arch string, err error) {
 		s.platforms = []oci.Platform{{OS: "linux", Architecture: "amd64"}}
 	case 1:
 	default:
-		return "", oci.Usage(fmt.Sprintf("%s: with {arch} choose one platform", template))
+		return "", oci.Usage(fmt.Sprintf("%s: with {arch} choose one platform", t))
 	}
 	return s.platforms[0].Architecture + s.platforms[0].Variant, nil
 }
@@ -130,7 +130,11 @@ func (s *session) naming() (func(oci.Item) (oci.Ref, error), error) {
 		if path != "" && !oci.ValidRepository(path) {
 			return nil, oci.Usage(fmt.Sprintf("%s: many images go to registry://HOST[/PREFIX], and %q is no prefix", s.dest.uri, path))
 		}
-		arch, err := s.settle(f.template)
+		template, err := backend.ParseTemplate(f.template)
+		if err != nil {
+			return nil, err
+		}
+		arch, err := s.settle(template)
 		return bulk.Naming{Registry: host, Prefix: path, StripNamespace: f.stripNamespace, Template: f.template, Arch: arch}.Name, err
 	}
 	ref, err := oci.ParseRef(path, host)

@@ -46,14 +46,14 @@ var (
 		},
 		add: func(f *oldFlags, p *pflag.FlagSet) { p.StringVar(&f.socket, "socket", "", "the daemon's socket") },
 	}
-	oldTarfile = oldEnd{args: []string{"TARFILE"}, uri: func(_ *oldFlags, args []string) string { return "tar://" + oldPath(args[0]) }}
+	oldTarfile = oldEnd{args: []string{"TARFILE"}, uri: func(_ *oldFlags, args []string) string { return "tar://" + backend.EscapePath(args[0]) }}
 	oldFolder  = oldEnd{args: []string{"PATH", "IMAGE", "TAG"}, uri: func(_ *oldFlags, args []string) string {
-		return "dir://" + oldPath(args[0]) + ":" + escape(args[1]+":"+args[2])
+		return "dir://" + backend.EscapePath(args[0]) + ":" + escape(args[1]+":"+args[2])
 	}}
 
 	oldToFolder = oldEnd{args: []string{"PATH"},
 		uri: func(f *oldFlags, args []string) string {
-			return "dir://" + oldPath(args[0]) + options("unique_names", yes(f.unique), "expand", yes(f.expand))
+			return "dir://" + backend.EscapePath(args[0]) + options("unique_names", yes(f.unique), "expand", yes(f.expand))
 		},
 		add: func(f *oldFlags, p *pflag.FlagSet) {
 			p.BoolVar(&f.unique, "use-unique-names", false, "a manifest file for each image")
@@ -61,12 +61,12 @@ var (
 		},
 	}
 	oldToBundle = oldEnd{args: []string{"PATH"}, uri: func(_ *oldFlags, args []string) string {
-		return "oci://" + oldPath(args[0]) + options("hostname", "occystrap")
+		return "oci://" + backend.EscapePath(args[0]) + options("hostname", "occystrap")
 	}}
-	oldToMounts  = oldEnd{args: []string{"PATH"}, uri: func(_ *oldFlags, args []string) string { return "mounts://" + oldPath(args[0]) }}
+	oldToMounts  = oldEnd{args: []string{"PATH"}, uri: func(_ *oldFlags, args []string) string { return "mounts://" + backend.EscapePath(args[0]) }}
 	oldToTarfile = oldEnd{args: []string{"TARFILE"},
 		uri: func(_ *oldFlags, args []string) string {
-			return "tar://" + oldPath(args[0]) + options("repo_tags", "basename")
+			return "tar://" + backend.EscapePath(args[0]) + options("repo_tags", "basename")
 		},
 		add: func(f *oldFlags, p *pflag.FlagSet) {
 			p.BoolVar(&f.normalize, "normalize-timestamps", false, "give all files one time")
@@ -130,11 +130,6 @@ func (a *app) old(ctx context.Context, c oldCommand, f *oldFlags, args []string)
 	n := len(c.from.args)
 	source := c.from.uri(f, args[:n])
 	a.onlyFirst = true
-	for i, name := range append(append([]string{}, c.from.args...), c.to.args...) {
-		if (name == "PATH" || name == "TARFILE") && strings.Contains(args[i], ":") {
-			return oci.Usage(fmt.Sprintf("%s: a path with a colon can't be told from PATH:IMAGE; rename it", args[i]))
-		}
-	}
 	if c.to.uri == nil {
 		if n == len(oldRegistry.args) {
 			a.plat.defaults()
@@ -172,15 +167,6 @@ func (f searchFlags) words() string {
 
 // escape writes s so that a URI has it as it is.
 func escape(s string) string { return strings.NewReplacer("%", "%25", "?", "%3F").Replace(s) }
-
-// oldPath writes a path so that a URI has it as it is: localhost/ in front of one
-// would be a host.
-func oldPath(path string) string {
-	if strings.HasPrefix(path, "localhost/") {
-		path = "./" + path
-	}
-	return escape(path)
-}
 
 func yes(b bool) string {
 	if b {
