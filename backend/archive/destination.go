@@ -111,7 +111,7 @@ func (d *destination) Commit(_ context.Context, root, from oci.Descriptor) error
 	}
 	d.place.mu.Lock()
 	defer d.place.mu.Unlock()
-	d.commits[d.ref.Tagged()] = commit{d.ref, entry}
+	d.commits[d.ref.Tagged()] = entry
 	return nil
 }
 

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/quaymaster/quaymaster/internal/dockersave"
-	"github.com/quaymaster/quaymaster/internal/lockfile"
 	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/internal/tarfile"
 	"github.com/quaymaster/quaymaster/oci"
@@ -32,22 +30,16 @@ func (p *place) finish(ctx context.Context) (err error) {
 	if len(p.commits) == 0 && !p.overwrite {
 		return nil
 	}
-	if err := p.begin(); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(filepath.Dir(p.path))
+	release, err := stage.Exclusive(ctx, p.path)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	lock, err := lockfile.Acquire(ctx, root, "."+filepath.Base(p.path)+".lock")
-	if err != nil {
+	defer func() { err = errors.Join(err, release()) }()
+	is, err := os.Stat(p.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Remove()) }()
-	if is, err := os.Stat(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	} else if !same(is, p.was) { // another run has finished meanwhile
+	if !stage.Same(is, p.was) { // another run has finished meanwhile
 		if err := p.load(ctx); err != nil {
 			return err
 		}
@@ -60,11 +52,6 @@ func (p *place) finish(ctx context.Context) (err error) {
 		return err
 	}
 	return stage.Replace(p.path, p.was, func(f *os.File) error {
-		if p.was != nil {
-			if err := f.Chmod(p.was.Mode().Perm()); err != nil {
-				return err
-			}
-		}
 		if err := p.writer.WriteTo(ctx, f, list); err != nil {
 			return err
 		}
@@ -72,21 +59,14 @@ func (p *place) finish(ctx context.Context) (err error) {
 	})
 }
 
-// same reports whether a and b are one file in one state; nil is no file.
-func same(a, b fs.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-// pour writes the archive into a pipe or a device.
+// pour writes the archive into a pipe or a device, or at the end of what the
+// shell has opened.
 func (p *place) pour(ctx context.Context) error {
 	list, err := p.list()
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
+	f, err := os.OpenFile(p.path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
@@ -98,9 +78,11 @@ func (p *place) pour(ctx context.Context) error {
 func (p *place) list() ([]dockersave.Entry, error) {
 	var list []dockersave.Entry
 	taken := map[oci.Ref]bool{}
-	for _, c := range p.commits {
-		list = append(list, c.entry)
-		taken[dockersave.Normal(c.ref)] = true
+	for _, e := range p.commits {
+		list = append(list, e)
+		for _, ref := range dockersave.Names(e) {
+			taken[dockersave.Normal(ref)] = true
+		}
 	}
 	if p.old == nil {
 		return list, nil
@@ -111,14 +93,14 @@ func (p *place) list() ([]dockersave.Entry, error) {
 		if !keep {
 			continue
 		}
-		config, _, err := i.Config()
+		id, err := i.ID()
 		if err == nil && !p.writer.Adopt(i) {
 			err = errors.New("its layers are compressed or missing")
 		}
 		if err != nil {
 			return nil, oci.Refuse(fmt.Sprintf("%s has the image %s, which can't be kept: %v; name another file, or ?overwrite=true", p.path, label(i), err))
 		}
-		e, err := p.writer.Entry(config.Digest, tags, i.Source)
+		e, err := p.writer.Entry(id, tags, i.Source)
 		if err != nil {
 			return nil, err
 		}

@@ -3,10 +3,12 @@ package archive
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/internal/dockersave"
@@ -21,6 +23,20 @@ type images struct {
 	archive *dockersave.Archive
 	ref     string
 	env     backend.Env
+	list    func() listing
+}
+
+// listing is what an archive has, by reference.
+type listing struct {
+	all   []named
+	byRef map[oci.Ref]named
+	bad   error // why there are images that aren't listed
+}
+
+func newImages(f *tarfile.File, a *dockersave.Archive, ref string, env backend.Env) *images {
+	m := &images{file: f, archive: a, ref: ref, env: env}
+	m.list = sync.OnceValue(m.read)
+	return m
 }
 
 // named is an image under one of its names.
@@ -36,20 +52,18 @@ func (m *images) Bulk() bool { return m.ref == "" }
 // are made up, are given where no layer has to be read for them.
 func (m *images) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 	return func(yield func(oci.Item, error) bool) {
-		list, err := m.list()
-		if err == nil {
-			m.warn()
-			if m.ref != "" {
-				var one named
-				one, err = pick(list, m.ref)
-				list = []named{one}
+		l := m.list()
+		all, bad := l.all, l.bad
+		m.warn()
+		if m.ref != "" {
+			one, err := pick(all, m.ref)
+			if err != nil {
+				yield(oci.Item{}, oci.Wrap(errors.Join(err, bad), "list archive", m.archive.Path(), oci.Descriptor{}))
+				return
 			}
+			all, bad = []named{one}, nil
 		}
-		if err != nil {
-			yield(oci.Item{}, oci.Wrap(err, "list archive", m.archive.Path(), oci.Descriptor{}))
-			return
-		}
-		for _, n := range list {
+		for _, n := range all {
 			if err := context.Cause(ctx); err != nil {
 				yield(oci.Item{}, err)
 				return
@@ -63,27 +77,37 @@ func (m *images) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 				return
 			}
 		}
+		if bad != nil {
+			yield(oci.Item{}, oci.Wrap(bad, "list archive", m.archive.Path(), oci.Descriptor{}))
+		}
 	}
 }
 
-// list gives what there is by reference.
-func (m *images) list() ([]named, error) {
-	var list []named
+// read lists the images. One that has neither a name nor a config that can be read
+// can't be listed, which keeps nobody from the others.
+func (m *images) read() listing {
+	l := listing{byRef: map[oci.Ref]named{}}
+	add := func(n named) {
+		if _, ok := l.byRef[n.ref]; !ok {
+			l.byRef[n.ref] = n
+			l.all = append(l.all, n)
+		}
+	}
 	for _, i := range m.archive.Images {
 		for _, ref := range i.Names {
-			list = append(list, named{ref, i})
+			add(named{ref, i})
 		}
 		if len(i.Names) > 0 {
 			continue
 		}
-		config, _, err := i.Config()
-		if err != nil {
-			return nil, err
+		if id, err := i.ID(); err == nil {
+			add(named{oci.Ref{Digest: id}, i})
+		} else if l.bad == nil {
+			l.bad = err
 		}
-		list = append(list, named{oci.Ref{Digest: config.Digest}, i})
 	}
-	slices.SortStableFunc(list, func(a, b named) int { return cmp.Compare(a.ref.String(), b.ref.String()) })
-	return slices.CompactFunc(list, func(a, b named) bool { return a.ref == b.ref }), nil
+	slices.SortFunc(l.all, func(a, b named) int { return cmp.Compare(a.ref.String(), b.ref.String()) })
+	return l
 }
 
 // most is how many names a message holds, or a run tells.
@@ -116,8 +140,8 @@ func pick(list []named, name string) (named, error) {
 			return ok && whole.Registry == "" && n.ref.Repository == whole.Repository && n.ref.Tag == full.Tag
 		},
 		func(n named) bool {
-			config, _, err := n.image.Config()
-			return err == nil && string(config.Digest) == name
+			id, err := n.image.ID()
+			return err == nil && string(id) == name
 		},
 		func(n named) bool { return n.ref.Tag == name },
 	}
@@ -154,14 +178,14 @@ func few(list []named) string {
 
 // Source gives the image that item names.
 func (m *images) Source(_ context.Context, item oci.Item) (oci.Source, error) {
-	list, err := m.list()
-	if err == nil {
-		var n named
-		if n, err = pick(list, item.Ref.String()); err == nil {
-			return n.image, nil
+	n, ok := m.list().byRef[item.Ref]
+	if !ok {
+		var err error
+		if n, err = pick(m.list().all, item.Ref.String()); err != nil {
+			return nil, oci.Wrap(err, "open image in", m.archive.Path(), oci.Descriptor{})
 		}
 	}
-	return nil, oci.Wrap(err, "open image in", m.archive.Path(), oci.Descriptor{})
+	return n.image, nil
 }
 
 func (m *images) Close() error { return m.file.Close() }

@@ -55,7 +55,7 @@ func open(f *tarfile.File, ref string, env backend.Env) (backend.Images, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &images{file: f, archive: a, ref: ref, env: env}, nil
+	return newImages(f, a, ref, env), nil
 }
 
 func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, error) {

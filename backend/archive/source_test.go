@@ -83,6 +83,26 @@ func TestAnImageWithoutName(t *testing.T) {
 	same(t, images, got[0], plain("docker", base))
 }
 
+// TestABrokenImageHidesNoOther: one that has no name either is told of.
+func TestABrokenImageHidesNoOther(t *testing.T) {
+	img := plain("docker", base)
+	m, err := oci.ParseManifest(img.Desc.MediaType, img.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, imagetest.Tar(imagetest.File("l", string(base)), imagetest.File("c", string(img.Blobs[m.Config.Digest])), imagetest.File("broken", "{"),
+		imagetest.File("manifest.json", `[{"Config":"broken","Layers":["l"]},{"Config":"c","RepoTags":["app:1"],"Layers":["l"]}]`)))
+	images := mustOpen(t, "tar://"+path)
+	var failed []error
+	for _, err := range images.Discover(t.Context()) {
+		failed = append(failed, err)
+	}
+	if len(failed) != 2 || failed[0] != nil || !errors.Is(failed[1], oci.ErrInvalid) || !strings.Contains(failed[1].Error(), path) {
+		t.Errorf("listed with %v, want the image, and an error that names the file", failed)
+	}
+	same(t, mustOpen(t, "tar://"+path+":app:1"), "app:1", img)
+}
+
 func TestUnreadableNamesAreTold(t *testing.T) {
 	var said []string
 	images, err := openSource("tar://"+write(t, docker(asIs, "a:1", "UPPER:1")), backend.Env{Warn: func(s string) { said = append(said, s) }})

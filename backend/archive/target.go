@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/internal/dockersave"
+	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/internal/tarfile"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -29,35 +31,41 @@ type place struct {
 	loaded  bool
 
 	mu      sync.Mutex
-	was     fs.FileInfo         // of the archive that is there; nil if there is none
-	old     *dockersave.Archive // likewise; nil of an empty file too
-	open    []*tarfile.File     // that old, or what was adopted, is in
-	stream  bool                // path is a pipe or a device
+	was     fs.FileInfo                  // of the archive that is there; nil if there is none
+	old     *dockersave.Archive          // likewise; nil of an empty file too
+	ours    map[string]*dockersave.Image // in old, that this program put there: by reference
+	tagged  map[string]string            // their references, by docker's name
+	open    []*tarfile.File              // that old, or what was adopted, is in
+	stream  bool                         // path is a pipe or a device
 	begun   bool
-	asked   map[string]bool   // references that destinations were opened for
-	commits map[string]commit // by reference
-	check   bool              // read it back
-	full    bool              // with every layer
-}
-
-// commit is an image that is to be in the archive.
-type commit struct {
-	ref   oci.Ref
-	entry dockersave.Entry
+	asked   map[string]bool             // references that destinations were opened for
+	commits map[string]dockersave.Entry // by reference
+	check   bool                        // read it back
+	full    bool                        // with every layer
 }
 
 func newPlace(path string, name *oci.Ref, basename, overwrite bool, env backend.Env) *place {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
 	p := &place{path: path, name: name, basename: basename, overwrite: overwrite, env: env,
-		asked: map[string]bool{}, commits: map[string]commit{}}
-	dir := filepath.Dir(path)
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() && !fi.IsDir() {
-		p.stream, dir = true, ""
+		asked: map[string]bool{}, commits: map[string]dockersave.Entry{}}
+	dir := ""
+	if p.stream = isStream(path); !p.stream {
+		p.path = stage.Behind(path)
+		dir = filepath.Dir(p.path)
 	}
 	p.writer = dockersave.NewWriter(dir)
 	return p
+}
+
+// isStream reports whether path is a pipe, a device, or what the shell has opened
+// already: that may be a file, but one to be written to and not replaced.
+func isStream(path string) bool {
+	for _, open := range []string{"/dev/stdout", "/dev/fd/", "/proc/"} {
+		if strings.HasPrefix(filepath.Clean(path), open) {
+			return true
+		}
+	}
+	fi, err := os.Stat(path)
+	return err == nil && !fi.Mode().IsRegular() && !fi.IsDir()
 }
 
 // Traits: a path with REF takes one image.
@@ -92,12 +100,9 @@ func (p *place) Image(ctx context.Context, name oci.Ref) (oci.Destination, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tag := p.tag(name); p.old != nil && tag != "" && !p.overwrite {
-		for _, i := range p.old.Images {
-			if s := i.Source; s != nil && s.Reference != name.Tagged() && slices.Contains(i.RepoTags, tag) {
-				return fail(oci.Refuse(fmt.Sprintf("%s has %s as %s, whose place %s would take; use another file, or repo_tags=full", p.path, s.Reference, tag, name.Tagged())))
-			}
-		}
+	tag := p.tag(name)
+	if from := p.tagged[tag]; tag != "" && from != "" && from != name.Tagged() && !p.overwrite {
+		return fail(oci.Refuse(fmt.Sprintf("%s has %s as %s, whose place %s would take; use another file, or repo_tags=full", p.path, from, tag, name.Tagged())))
 	}
 	p.asked[name.Tagged()] = true
 	return &destination{place: p, ref: name}, nil
@@ -137,7 +142,7 @@ func (p *place) load(ctx context.Context) error {
 		return err
 	}
 	p.mu.Lock()
-	p.was, p.old = fi, nil
+	p.was, p.old, p.ours, p.tagged = fi, nil, map[string]*dockersave.Image{}, map[string]string{}
 	p.mu.Unlock()
 	switch {
 	case fi == nil:
@@ -158,8 +163,13 @@ func (p *place) load(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.old, p.open = old, append(p.open, f)
 	for _, i := range old.Images {
-		if i.Source != nil {
-			p.writer.Adopt(i) // what can't be adopted is not there
+		if i.Source == nil {
+			continue
+		}
+		p.writer.Adopt(i) // what can't be adopted is not there
+		p.ours[i.Source.Reference] = i
+		for _, tag := range i.RepoTags {
+			p.tagged[tag] = i.Source.Reference
 		}
 	}
 	return nil
@@ -185,13 +195,8 @@ func readOld(ctx context.Context, path string) (*dockersave.Archive, *tarfile.Fi
 func (p *place) find(name oci.Ref) *dockersave.Image {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.old == nil {
-		return nil
-	}
-	for _, i := range p.old.Images {
-		if i.Source != nil && i.Source.Reference == name.Tagged() && slices.Equal(i.RepoTags, p.tags(name)) {
-			return i
-		}
+	if i := p.ours[name.Tagged()]; i != nil && slices.Equal(i.RepoTags, p.tags(name)) {
+		return i
 	}
 	return nil
 }
@@ -218,6 +223,6 @@ func (p *place) Close() error {
 	for _, f := range p.open {
 		err = errors.Join(err, f.Close())
 	}
-	p.open, p.old = nil, nil
+	p.open, p.old, p.ours = nil, nil, nil
 	return oci.Wrap(err, "close archive", p.path, oci.Descriptor{})
 }

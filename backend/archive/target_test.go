@@ -88,6 +88,52 @@ func TestNamesOfDocker(t *testing.T) {
 	}
 }
 
+// TestAShortNameIsTakenFromTheImageThatHadIt: an archive has each name once.
+func TestAShortNameIsTakenFromTheImageThatHadIt(t *testing.T) {
+	path := write(t, docker(asIs, "app:1", "other:1"))
+	mustRun(t, "tar://"+path+"?repo_tags=basename", "quay.io/a/app:1", one)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(raw, []byte(`"app:1"`)); n != 1 {
+		t.Errorf("manifest.json has the name %d times", n)
+	}
+	same(t, mustOpen(t, "tar://"+path), "app:1", one)
+	same(t, mustOpen(t, "tar://"+path), "other:1", plain("docker", base))
+}
+
+// TestWhatTheShellOpenedIsWrittenTo: what is in the file already stays.
+func TestWhatTheShellOpenedIsWrittenTo(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("before"); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, fmt.Sprintf("tar:///proc/self/fd/%d", f.Fd()), "quay.io/a/one:1", one)
+	raw, err := os.ReadFile(f.Name())
+	if err != nil || !bytes.HasPrefix(raw, []byte("before")) {
+		t.Fatalf("%d bytes, %v", len(raw), err)
+	}
+	same(t, mustOpen(t, "tar://"+write(t, raw[len("before"):])), "quay.io/a/one:1", one)
+	only(t, filepath.Dir(f.Name()), "out")
+}
+
+func TestALinkStaysALink(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "real"), 0o755), os.Symlink("real/a.tar", filepath.Join(dir, "link.tar"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // to nothing yet, and to an archive
+		mustRun(t, "tar://"+filepath.Join(dir, "link.tar"), "quay.io/a/one:1", one)
+		same(t, mustOpen(t, "tar://"+filepath.Join(dir, "real/a.tar")), "quay.io/a/one:1", one)
+		only(t, dir, "link.tar", "real")
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, uri := range []string{"tar://-", "tar://", "tar://a.tar?repo_tags=short", "tar://a.tar?overwrite=perhaps", "tar://a.tar:UPPER", "tar://a.tar:tag"} {
 		u, err := backend.ParseURI(uri)

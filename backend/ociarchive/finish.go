@@ -3,14 +3,13 @@ package ociarchive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
-	"github.com/quaymaster/quaymaster/internal/lockfile"
+	"golang.org/x/sys/unix"
+
 	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/internal/tarfile"
 	"github.com/quaymaster/quaymaster/layout"
@@ -30,21 +29,17 @@ func (p *place) finish(ctx context.Context) (err error) {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := p.begin(); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(filepath.Dir(p.path))
+	release, err := stage.Exclusive(ctx, p.path)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	lock, err := lockfile.Acquire(ctx, root, "."+filepath.Base(p.path)+".lock")
-	if err != nil {
+	defer func() { err = errors.Join(err, release()) }()
+	is, err := os.Stat(p.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Remove()) }()
-	if is, err := os.Stat(p.path); !same(is, p.was) || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if err := p.load(ctx); err != nil { // another run has finished meanwhile
+	if !stage.Same(is, p.was) { // another run has finished meanwhile
+		if err := p.load(ctx); err != nil {
 			return err
 		}
 	}
@@ -58,23 +53,10 @@ func (p *place) finish(ctx context.Context) (err error) {
 	return p.replace(ctx, list, names)
 }
 
-// same reports whether a and b are one file in one state; nil is no file.
-func same(a, b fs.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
 // replace writes the archive and has it read back before it gets its name.
 func (p *place) replace(ctx context.Context, list []member, names []naming) error {
 	var written *tarfile.File
 	err := stage.Replace(p.path, p.was, func(f *os.File) error {
-		if p.was != nil {
-			if err := f.Chmod(p.was.Mode().Perm()); err != nil {
-				return err
-			}
-		}
 		if err := join(ctx, f, list); err != nil {
 			return err
 		}
@@ -82,11 +64,11 @@ func (p *place) replace(ctx context.Context, list []member, names []naming) erro
 			return err
 		}
 		// Its own descriptor: Replace closes f.
-		again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		again, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			return err
+			return os.NewSyscallError("dup", err)
 		}
-		if written, err = tarfile.Index(ctx, again, p.path); err != nil {
+		if written, err = tarfile.Index(ctx, os.NewFile(uintptr(again), p.path), p.path); err != nil {
 			return err
 		}
 		return p.verify(ctx, &layout.Reader{Path: p.path, Files: layout.Archive(written)}, names)

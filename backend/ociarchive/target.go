@@ -10,6 +10,7 @@ import (
 
 	"github.com/quaymaster/quaymaster/internal/safepath"
 	"github.com/quaymaster/quaymaster/internal/spool"
+	"github.com/quaymaster/quaymaster/internal/stage"
 	"github.com/quaymaster/quaymaster/internal/tarfile"
 	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
@@ -49,9 +50,7 @@ type put struct {
 }
 
 func newPlace(path string, name *oci.Ref, compression string) *place {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
+	path = stage.Behind(path)
 	p := &place{path: path, name: name, compression: compression, blobs: map[string]put{},
 		spool: &spool.Lanes{Dir: filepath.Dir(path), What: "blobs of " + path}}
 	p.reader = &layout.Reader{Path: path, Files: &files{p}}

@@ -20,8 +20,9 @@ type Archive struct {
 
 	file *tarfile.File
 
-	mu     sync.Mutex
-	layers map[string]*stored // by the name of their member, behind links
+	mu      sync.Mutex
+	configs map[string]*config // by the name of their member, behind links
+	layers  map[string]*stored // likewise
 }
 
 // Read reads manifest.json of f, which it doesn't close. An archive without one
@@ -53,26 +54,36 @@ func read(f *tarfile.File) (*Archive, error) {
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: %s lists no image", oci.ErrInvalid, ManifestFile)
 	}
-	a := &Archive{file: f, layers: map[string]*stored{}}
-	named := map[oci.Ref]*Image{}
-	for _, e := range list {
-		i := &Image{Entry: e, archive: a}
-		i.load = sync.OnceValues(i.read)
+	a := &Archive{file: f, configs: map[string]*config{}, layers: map[string]*stored{}}
+	a.name(list)
+	return a, nil
+}
+
+// name makes the images of list. Of several with one name the last one has it, as
+// docker load leaves it.
+func (a *Archive) name(list []Entry) {
+	owner, refs := map[oci.Ref]int{}, make([][]oci.Ref, len(list))
+	for n, e := range list {
 		for _, tag := range e.RepoTags {
 			ref, ok := parseTag(tag)
 			if !ok {
 				a.Unreadable = append(a.Unreadable, tag)
 				continue
 			}
-			if before := named[ref]; before != nil { // the last one is what docker load leaves with the name
-				before.drop(ref)
+			owner[ref], refs[n] = n, append(refs[n], ref)
+		}
+	}
+	for n, e := range list {
+		i := &Image{Entry: e, archive: a}
+		i.load = sync.OnceValues(i.read)
+		for _, ref := range refs[n] {
+			if at, ok := owner[ref]; ok && at == n {
+				i.Names = append(i.Names, ref)
+				delete(owner, ref) // it may be there twice
 			}
-			named[ref] = i
-			i.Names = append(i.Names, ref)
 		}
 		a.Images = append(a.Images, i)
 	}
-	return a, nil
 }
 
 // Path gives the archive's name.

@@ -2,14 +2,12 @@ package dockersave
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
@@ -28,14 +26,8 @@ type Image struct {
 
 // parts are what an image is made of.
 type parts struct {
-	config oci.Descriptor
-	raw    []byte // of the config
-	ids    []oci.Digest
+	*config
 	layers []*stored
-}
-
-func (i *Image) drop(ref oci.Ref) {
-	i.Names = slices.DeleteFunc(i.Names, func(r oci.Ref) bool { return r == ref })
 }
 
 func (i *Image) read() (*parts, error) {
@@ -44,15 +36,11 @@ func (i *Image) read() (*parts, error) {
 }
 
 func (i *Image) parts() (*parts, error) {
-	raw, err := i.archive.file.ReadFile(i.Entry.Config, maxConfig)
+	c, err := i.archive.config(i.Entry.Config)
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{raw: raw}
-	p.config = oci.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	if p.ids, err = diffIDs(raw); err != nil {
-		return nil, fmt.Errorf("%.200q: %w: %w", i.Entry.Config, oci.ErrInvalid, err)
-	}
+	p := &parts{config: c}
 	if len(p.ids) != len(i.Entry.Layers) {
 		return nil, fmt.Errorf("%.200q: %w: it has %d diff_ids, and %s lists %d layers", i.Entry.Config, oci.ErrInvalid, len(p.ids), ManifestFile, len(i.Entry.Layers))
 	}
@@ -66,27 +54,6 @@ func (i *Image) parts() (*parts, error) {
 	return p, nil
 }
 
-// diffIDs reads the layers of an image config, base first.
-func diffIDs(config []byte) ([]oci.Digest, error) {
-	var c struct {
-		RootFS *struct {
-			DiffIDs []oci.Digest `json:"diff_ids"`
-		} `json:"rootfs"`
-	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, err
-	}
-	if c.RootFS == nil {
-		return nil, errors.New("it has no rootfs: it is no image's config")
-	}
-	for _, id := range c.RootFS.DiffIDs {
-		if err := oci.ValidDigest(id); err != nil {
-			return nil, err
-		}
-	}
-	return c.RootFS.DiffIDs, nil
-}
-
 // Config gives the image's config: digest, size, bytes. A digest in the
 // member's name that isn't that of the bytes is told by [Image.Renamed].
 func (i *Image) Config() (oci.Descriptor, []byte, error) {
@@ -94,7 +61,20 @@ func (i *Image) Config() (oci.Descriptor, []byte, error) {
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	return p.config, p.raw, nil
+	raw, err := i.archive.file.ReadFile(i.Entry.Config, maxConfig)
+	if err == nil && digest.FromBytes(raw) != p.desc.Digest {
+		err = i.archive.wrap(fmt.Errorf("%w: it was changed meanwhile", oci.ErrDigestMismatch), "read config in", p.desc)
+	}
+	return p.desc, raw, err
+}
+
+// ID gives the digest of the image's config, by which docker knows it.
+func (i *Image) ID() (oci.Digest, error) {
+	p, err := i.load()
+	if err != nil {
+		return "", err
+	}
+	return p.desc.Digest, nil
 }
 
 // Renamed reports whether the config is named by another digest than its own:
@@ -102,7 +82,7 @@ func (i *Image) Config() (oci.Descriptor, []byte, error) {
 func (i *Image) Renamed() bool {
 	p, err := i.load()
 	named := digestOf(i.Entry.Config)
-	return err == nil && named != "" && named != p.config.Digest
+	return err == nil && named != "" && named != p.desc.Digest
 }
 
 // Manifest gives the manifest that is made up for the image. Layers that are
@@ -120,7 +100,7 @@ func (i *Image) Manifest(ctx context.Context) (oci.Descriptor, []byte, error) {
 		}
 		layers[n] = oci.Descriptor{Digest: p.ids[n], Size: size}
 	}
-	d, raw, err := layout.Synthetic(p.config, layers)
+	d, raw, err := layout.Synthetic(p.desc, layers)
 	return d, raw, i.archive.wrap(err, "read image in", oci.Descriptor{})
 }
 
@@ -159,7 +139,7 @@ func (i *Image) Resolve(ctx context.Context, ref string) (oci.Descriptor, []byte
 		return oci.Descriptor{}, nil, err
 	}
 	named := slices.ContainsFunc(i.Names, func(r oci.Ref) bool { return r.Tag == ref || r.String() == ref })
-	if ref == "" || ref == string(d.Digest) || ref == string(p.config.Digest) || named {
+	if ref == "" || ref == string(d.Digest) || ref == string(p.desc.Digest) || named {
 		return d, raw, nil
 	}
 	return oci.Descriptor{}, nil, i.archive.wrap(fmt.Errorf("%w: it is no name of this image", oci.ErrNotFound), fmt.Sprintf("look up %.200q in", ref), oci.Descriptor{})
@@ -206,7 +186,7 @@ func (i *Image) open(ctx context.Context, d oci.Descriptor) (io.ReadCloser, erro
 	if n := slices.Index(p.ids, d.Digest); n >= 0 {
 		return p.layers[n].open(ctx, d)
 	}
-	if d.Digest == p.config.Digest {
+	if d.Digest == p.desc.Digest {
 		m, err := i.archive.file.Lookup(i.Entry.Config)
 		if err != nil {
 			return nil, err

@@ -20,6 +20,8 @@ const (
 const (
 	maxManifest = 64 << 20
 	maxConfig   = 4 << 20
+	maxImages   = 200_000
+	maxNames    = 500_000
 	maxLayers   = 10_000 // of one image
 )
 
@@ -46,7 +48,14 @@ func parseManifest(raw []byte) ([]Entry, error) {
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", ManifestFile, oci.ErrInvalid, err)
 	}
+	if len(list) > maxImages {
+		return nil, fmt.Errorf("%s: %w: it lists %d images", ManifestFile, oci.ErrTooLarge, len(list))
+	}
+	names := 0
 	for i, e := range list {
+		if names += len(e.RepoTags); names > maxNames {
+			return nil, fmt.Errorf("%s: %w: over %d names", ManifestFile, oci.ErrTooLarge, maxNames)
+		}
 		if e.Config == "" {
 			return nil, fmt.Errorf("%s: %w: image %d has no Config", ManifestFile, oci.ErrInvalid, i)
 		}
@@ -106,6 +115,17 @@ func Normal(ref oci.Ref) oci.Ref {
 		ref.Tag = "latest"
 	}
 	return ref
+}
+
+// Names gives what RepoTags of e name.
+func Names(e Entry) []oci.Ref {
+	var refs []oci.Ref
+	for _, tag := range e.RepoTags {
+		if ref, ok := parseTag(tag); ok {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
 }
 
 // parseTag reads one of RepoTags. false: it is no name.

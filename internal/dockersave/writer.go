@@ -113,7 +113,7 @@ func (w *Writer) Adopt(i *Image) bool {
 			return false
 		}
 	}
-	w.adopt(p.config.Digest, m.Size, m.Open)
+	w.adopt(p.desc.Digest, m.Size, m.Open)
 	for n, l := range p.layers {
 		w.adopt(p.ids[n], l.member.Size, l.member.Open)
 	}

@@ -18,9 +18,8 @@ func New(dir, what string) (*os.File, error) {
 		dir = os.TempDir()
 	}
 	name := what + " (spooled in " + dir + ")"
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return os.NewFile(uintptr(fd), name), nil
+	if f, err := nameless(dir, name); err == nil {
+		return f, nil
 	}
 	f, err := named(dir, name)
 	if err != nil {
@@ -29,7 +28,7 @@ func New(dir, what string) (*os.File, error) {
 	return f, nil
 }
 
-// named is for file systems without O_TMPFILE.
+// named is for systems and file systems without [nameless].
 func named(dir, name string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, ".quaymaster-*")
 	if err != nil {
