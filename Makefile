@@ -2,6 +2,9 @@
 #
 #   make demo     build the program and show it at work against a Quay on loopback
 #   make test     every test of both modules, with the race detector
+#   make interop  compare with occystrap, on the same images
+#   make interop-full
+#                 a newer dockerd than Debian's: builds it, 10 minutes once
 #   make lint     gofmt, go vet, staticcheck, the floors, doc comments
 #   make fuzz     what reads layers and filters, FUZZTIME each (15s)
 #   make bench    benchmarks of the hot paths
@@ -24,7 +27,7 @@ LINTER := .bin/golangci-lint
 FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge
 FUZZTIME ?= 15s
 
-.PHONY: demo test lint fuzz bench build set-up clean
+.PHONY: demo test interop interop-full lint fuzz bench build set-up clean
 
 # Go knows best what is out of date, so build always asks it.
 build:
@@ -38,6 +41,20 @@ set-up:
 
 test: set-up
 	for module in $(MODULES); do go -C "$$module" test -race -shuffle=on -timeout=12m -v ./... | awk -f scripts/test.awk; done
+
+# Nothing of this may be skipped, on no machine.
+interop: set-up
+	scripts/set-up-interop.sh
+	CI=true go -C internal/e2e test -tags=interop -run='^TestInterop$$' -count=1 -timeout=10m ./...
+
+# Not part of what runs on each change: dockerd takes minutes to build.
+DOCKERD := .bin/dockerd-modern
+interop-full: set-up $(DOCKERD)
+	CI=true go -C internal/e2e test -v -tags=interop_full -run='^TestModernDocker$$' -count=1 -timeout=10m ./...
+
+$(DOCKERD):
+	GOBIN=$(CURDIR)/.bin/moby go install github.com/moby/moby/v2/cmd/dockerd@v2.0.0-beta.24
+	mv .bin/moby/dockerd $@
 
 fuzz:
 	for target in $(FUZZ); do go test -run='^$$' -fuzz="^$${target##*/}\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x "./$${target%/*}"; done
