@@ -204,6 +204,7 @@ func TestInspections(t *testing.T) {
 		{"no JSON", `<html>`, 0, oci.ErrInvalid},
 		{"no ID", `{"Id":"abc"}`, 0, oci.ErrInvalid},
 		{"no diffIDs", `{"Id":"sha256:` + strings.Repeat("0", 64) + `","RootFS":{"Layers":["../x"]}}`, 0, oci.ErrInvalid},
+		{"no manifest", `{"Id":"sha256:` + strings.Repeat("0", 64) + `","Descriptor":{"digest":"sha256:../x"}}`, 0, oci.ErrInvalid},
 		{"too many", `{"Id":"sha256:` + strings.Repeat("0", 64) + `","RootFS":{"Layers":[` + strings.Repeat(`"",`, 20_000) + `""]}}`, 0, oci.ErrTooLarge},
 		{"not there", `{"message":"No such image"}`, http.StatusNotFound, oci.ErrNotFound},
 		{"forbidden", `{"message":"plugin says no"}`, http.StatusForbidden, oci.ErrDenied},

@@ -37,10 +37,7 @@ func (i *image) Describe(ctx context.Context, ref string) (oci.Descriptor, []byt
 // describe gives the descriptor that Resolve gives, as far as it is known.
 func (i *inspection) describe() oci.Descriptor {
 	if i.kept() {
-		if oci.IsIndexType(i.Descriptor.MediaType) { // of which one child is taken
-			return oci.Descriptor{MediaType: oci.MediaTypeManifest}
-		}
-		return oci.Descriptor{MediaType: i.Descriptor.MediaType, Digest: i.Descriptor.Digest, Size: i.Descriptor.Size}
+		return i.manifest()
 	}
 	return oci.Descriptor{MediaType: oci.MediaTypeManifest, Annotations: map[string]string{
 		oci.AnnotationSynthetic: "true", oci.AnnotationConfig: string(i.ID),

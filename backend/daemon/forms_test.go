@@ -245,6 +245,47 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// Of an index the daemon tells which child is the one that it saves.
+func TestIndexInTheContainerdStore(t *testing.T) {
+	f := loadForm(t, "docker-modern-containerd")
+	var is map[string]any
+	if err := json.Unmarshal(f.Inspect, &is); err != nil {
+		t.Fatal(err)
+	}
+	child := is["Descriptor"].(map[string]any)["digest"].(string)
+	entry := func(kind, arch, digest string, available bool) map[string]any {
+		return map[string]any{"Kind": kind, "Available": available,
+			"Descriptor": map[string]any{"mediaType": oci.MediaTypeManifest, "digest": digest, "size": 1},
+			"ImageData":  map[string]any{"Platform": map[string]any{"os": "linux", "architecture": arch}}}
+	}
+	other := digest.FromString("other").String()
+	is["Descriptor"] = map[string]any{"mediaType": oci.MediaTypeIndex, "digest": is["Id"], "size": 1}
+	for name, tt := range map[string]struct {
+		manifests []any
+		want      string
+	}{
+		"one of many":  {[]any{entry("attestation", "amd64", other, true), entry("image", "arm64", other, true), entry("image", "amd64", other, false), entry("image", "amd64", child, true)}, child},
+		"nobody knows": {[]any{entry("image", "amd64", other, true), entry("image", "amd64", child, true)}, ""},
+		"not told":     {nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			is["Manifests"] = tt.manifests
+			raw, err := json.Marshal(is)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := openSource(t, serve(t, &replay{form: form{raw, f.History, f.save}}))
+			d, _, err := src.(oci.Describer).Describe(t.Context(), "")
+			if err != nil || string(d.Digest) != tt.want || oci.IsIndexType(d.MediaType) || len(d.Annotations) != 0 {
+				t.Errorf("described %+v, %v, want %q", d, err, tt.want)
+			}
+			if got := readStream(t, src); digest.FromBytes(got.manifest).String() != child || len(got.layers) != 3 {
+				t.Errorf("%d layers, manifest %s, want %s", len(got.layers), digest.FromBytes(got.manifest), child)
+			}
+		})
+	}
+}
+
 // checkKept is check of a daemon that keeps the image's manifest.
 func (img plainImage) checkKept(t *testing.T, src oci.Source, f form) {
 	t.Helper()

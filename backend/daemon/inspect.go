@@ -31,12 +31,21 @@ type inspection struct {
 		Layers []oci.Digest // diffIDs
 	}
 	Descriptor *oci.Descriptor // what the name means in Docker's containerd store
+	Manifests  []child         // of an index there; older daemons don't tell
+}
+
+// A child is an entry of an index as a daemon tells of it.
+type child struct {
+	Available  bool
+	Kind       string // "image", "attestation"
+	Descriptor oci.Descriptor
+	ImageData  struct{ Platform oci.Platform }
 }
 
 // inspect asks c for the image n. The error is an [absent] if there is none.
 func inspect(ctx context.Context, c *engine.Client, n name) (*inspection, error) {
 	i := &inspection{}
-	err := c.JSON(ctx, "/images/"+engine.EscapeRef(n.ask)+"/json", nil, i)
+	err := c.JSON(ctx, "/images/"+engine.EscapeRef(n.ask)+"/json", url.Values{"manifests": {"1"}}, i)
 	if errors.Is(err, oci.ErrNotFound) {
 		return nil, absent{n, c.String()}
 	}
@@ -54,6 +63,11 @@ func (i *inspection) check() error {
 	if err := oci.ValidDigest(i.ID); err != nil {
 		return fmt.Errorf("its Id: %w", err)
 	}
+	if m := i.manifest(); m.Digest != "" || i.kept() && !oci.IsIndexType(i.Descriptor.MediaType) {
+		if err := oci.ValidDigest(m.Digest); err != nil {
+			return fmt.Errorf("its manifest: %w", err)
+		}
+	}
 	if len(i.RootFS.Layers) > maxLayers {
 		return fmt.Errorf("%d layers: %w", len(i.RootFS.Layers), oci.ErrTooLarge)
 	}
@@ -68,6 +82,29 @@ func (i *inspection) check() error {
 // kept reports whether the daemon keeps the image's manifest. (Docker's older
 // store makes one up when it saves an image, but keeps none.)
 func (i *inspection) kept() bool { return i.Descriptor != nil }
+
+// manifest describes the manifest that the daemon keeps of the image: of an index
+// the child that is for the image's platform. Digest is "" if it isn't known.
+func (i *inspection) manifest() oci.Descriptor {
+	if !i.kept() {
+		return oci.Descriptor{}
+	}
+	d := *i.Descriptor
+	if oci.IsIndexType(d.MediaType) {
+		d = oci.Descriptor{MediaType: oci.MediaTypeManifest}
+		for _, c := range i.Manifests {
+			p := c.ImageData.Platform
+			if c.Kind != "image" || !c.Available || p.OS != i.OS || p.Architecture != i.Architecture || p.Variant != i.Variant {
+				continue
+			}
+			if d.Digest != "" { // which of them?
+				return oci.Descriptor{MediaType: oci.MediaTypeManifest}
+			}
+			d = c.Descriptor
+		}
+	}
+	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+}
 
 // save opens the image that i is of as a stream in the form of docker save: by
 // its ID, so that it is that one whatever its name has become.

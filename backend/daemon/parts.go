@@ -47,7 +47,7 @@ type document struct {
 func newParts(is *inspection) *parts {
 	p := &parts{id: is.ID, want: is.ID, order: is.RootFS.Layers, layers: map[oci.Digest]bool{}, blobs: map[oci.Digest]bool{}, other: is.kept()}
 	if is.kept() {
-		p.want = is.Descriptor.Digest
+		p.want = is.manifest().Digest
 	}
 	for _, d := range p.order {
 		p.layers[d] = false
