@@ -62,10 +62,21 @@ func (a *app) fromEnv(cmd *cobra.Command) error {
 			// Not cmd.Flags().Set: Changed stays false, so that secrets from
 			// here are told from secrets on the command line.
 			if e := f.Value.Set(v); e != nil {
-				err = oci.Usage(fmt.Sprintf("%s: %v", name, e))
+				err = oci.Usage(fmt.Sprintf("%s: %q is no value of --%s, which takes %s", name, v, f.Name, takes(f.Value.Type())))
 			}
 			return
 		}
 	})
 	return err
+}
+
+// takes says what values a flag of type t has.
+func takes(t string) string {
+	switch t {
+	case "bool":
+		return "true or false"
+	case "int", "int64":
+		return "a whole number"
+	}
+	return "a " + t
 }

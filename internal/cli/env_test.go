@@ -26,6 +26,7 @@ func TestEnvironment(t *testing.T) {
 	values := map[string]struct{ env, want string }{ // by type
 		"bool":        {"true", "true"},
 		"int":         {"7", "7"},
+		"int64":       {"7", "7"},
 		"string":      {"text", "text"},
 		"stringArray": {"one", "[one]"},
 		"stringSlice": {"one,two", "[one,two]"},

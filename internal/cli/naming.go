@@ -126,8 +126,9 @@ func (s *session) naming() (func(oci.Item) (oci.Ref, error), error) {
 		return s.memberName()
 	}
 	host, path, _ := strings.Cut(strings.TrimSuffix(s.dest.uri.Rest, "/"), "/")
-	if s.images.Bulk() || path == "" || f.stripNamespace || f.template != "" {
-		if path != "" && !oci.ValidRepository(path) {
+	prefix := path == "" || oci.ValidRepository(path)
+	if s.images.Bulk() && (prefix || !s.holds()) || path == "" || f.stripNamespace || f.template != "" {
+		if !prefix {
 			return nil, oci.Usage(fmt.Sprintf("%s: many images go to registry://HOST[/PREFIX], and %q is no prefix", s.dest.uri, path))
 		}
 		template, err := backend.ParseTemplate(f.template)
@@ -147,6 +148,10 @@ func (s *session) naming() (func(oci.Item) (oci.Ref, error), error) {
 	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
 }
 
+// holds reports whether the source is a layout, an archive or a folder: what of it
+// goes to a name for one image need not be named, if there is but one.
+func (s *session) holds() bool { return s.sourceKind.Path }
+
 // memberName names images in a layout or folder: as at the source, or as the
 // URI says. A path with placeholders takes what it needs of the source's name.
 func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
@@ -154,7 +159,7 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 		return pinnedName, nil
 	}
 	if !s.destKind.Path {
-		return s.daemonName(), nil
+		return s.daemonName()
 	}
 	_, member, err := s.dest.uri.Path()
 	if err != nil {
@@ -163,7 +168,7 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 	if member == "" {
 		return ownName, nil
 	}
-	if s.images.Bulk() {
+	if s.images.Bulk() && !s.holds() {
 		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave :%s away", s.dest.uri, s.source.uri, member))
 	}
 	ref := oci.Ref{Tag: member}
@@ -176,17 +181,23 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 }
 
 // daemonName names images in a daemon: as the URI says, which need not have a host.
-func (s *session) daemonName() func(oci.Item) (oci.Ref, error) {
+func (s *session) daemonName() (func(oci.Item) (oci.Ref, error), error) {
 	rest := s.dest.uri.Rest
+	if rest == "" {
+		return ownName, nil
+	}
+	if s.images.Bulk() && !s.holds() {
+		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave %s away", s.dest.uri, s.source.uri, rest))
+	}
 	ref, err := oci.ParseRef(rest, "")
 	if err != nil {
 		ref, err = oci.ParseRef(rest, "localhost")
 		ref.Registry = ""
 	}
-	if rest == "" || err != nil || s.images.Bulk() {
-		return ownName
+	if err != nil {
+		return ownName, nil //nolint:nilerr // the daemon took it
 	}
-	return func(oci.Item) (oci.Ref, error) { return ref, nil }
+	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
 }
 
 // ownName leaves an image its name; the digest only if it has no tag.

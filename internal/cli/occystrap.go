@@ -32,7 +32,7 @@ type oldFlags struct {
 	socket         string
 	unique, expand bool
 	normalize      bool
-	timestamp      string
+	timestamp      int64
 	search         searchFlags
 }
 
@@ -70,7 +70,7 @@ var (
 		},
 		add: func(f *oldFlags, p *pflag.FlagSet) {
 			p.BoolVar(&f.normalize, "normalize-timestamps", false, "give all files one time")
-			p.StringVar(&f.timestamp, "timestamp", "0", "that time, in seconds since 1970")
+			p.Int64Var(&f.timestamp, "timestamp", 0, "that time, in seconds since 1970")
 		},
 	}
 	oldSearch = oldEnd{args: []string{"PATTERN"},
@@ -140,7 +140,7 @@ func (a *app) old(ctx context.Context, c oldCommand, f *oldFlags, args []string)
 	var p processFlags
 	var words string
 	if f.normalize {
-		p.filters = []string{"normalize-timestamps:timestamp=" + f.timestamp}
+		p.filters = []string{fmt.Sprintf("normalize-timestamps:timestamp=%d", f.timestamp)}
 		words = " -f " + p.filters[0]
 	}
 	dest := c.to.uri(f, args[n:])

@@ -23,6 +23,7 @@ type session struct {
 	platforms  []oci.Platform
 	images     backend.Images
 	target     oci.Target
+	sourceKind backend.Kind
 	destKind   backend.Kind
 	second     *twin // of diff: what it is compared with
 	transports []*transport.Transport
@@ -35,16 +36,16 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 		return nil, err
 	}
 	s := &session{app: a}
-	u, kind, err := find(sources, sourceURI, source)
+	u, kind, err := a.find(sources, sourceURI, source)
 	if err != nil {
 		return nil, err
 	}
-	s.source = &side{name: source, uri: u, hosts: a.hosts(u)}
+	s.source, s.sourceKind = &side{name: source, uri: u, hosts: a.hosts(u)}, kind
 	if s.platforms, err = a.plat.list(u); err != nil {
 		return nil, err
 	}
 	if destURI != "" {
-		if u, s.destKind, err = find(all.Table, destURI, destination); err != nil {
+		if u, s.destKind, err = a.find(all.Table, destURI, destination); err != nil {
 			return nil, err
 		}
 		s.dest = &side{name: destination, uri: u, hosts: a.hosts(u)}
@@ -80,7 +81,8 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 	return s, nil
 }
 
-func find(t backend.Table, raw, role string) (backend.URI, backend.Kind, error) {
+// find reads a URI and gives its kind.
+func (a *app) find(t backend.Table, raw, role string) (backend.URI, backend.Kind, error) {
 	u, err := backend.ParseURI(raw)
 	if err != nil {
 		return u, backend.Kind{}, err
@@ -89,7 +91,15 @@ func find(t backend.Table, raw, role string) (backend.URI, backend.Kind, error) 
 	if err != nil {
 		return u, kind, err
 	}
-	return u, kind, kind.CheckOptions(u)
+	if err := kind.CheckOptions(u); err != nil {
+		return u, kind, err
+	}
+	n, err := u.OptionInt("max_workers")
+	if n > 0 {
+		a.work.blobs = n
+		a.sayf("max_workers=%d is for the whole run here, as --parallel %d", n, n)
+	}
+	return u, kind, err
 }
 
 // env is what the place of side s is opened with.

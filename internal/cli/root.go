@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -131,7 +132,7 @@ a safety rule, 130 interrupted.`,
 // check refuses values that no command takes.
 func (a *app) check() error {
 	a.work.noVerify = a.work.noVerify || !a.work.verify
-	if err := a.useTempDir(); err != nil {
+	if err := errors.Join(a.useTempDir(), a.checkReport()); err != nil {
 		return err
 	}
 	switch {

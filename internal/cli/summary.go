@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -108,7 +110,22 @@ func (a *app) plan(r *oci.Report) error {
 	return nil
 }
 
-// writeReport writes r to --report, whole or not at all.
+// checkReport sees to it, before anything is begun, that --report can be written.
+func (a *app) checkReport() error {
+	if a.work.report == "" {
+		return nil
+	}
+	if fi, err := os.Stat(filepath.Dir(a.work.report)); err != nil || !fi.IsDir() {
+		return oci.Usage(fmt.Sprintf("--report %s: there is no folder for it", a.work.report))
+	}
+	if fi, err := os.Stat(a.work.report); err == nil && fi.IsDir() {
+		return oci.Usage(fmt.Sprintf("--report %s: that is a folder; name a file in it", a.work.report))
+	}
+	return nil
+}
+
+// writeReport writes r to --report: a file whole or not at all, and never in place
+// of a device or a link.
 func (a *app) writeReport(r *oci.Report) error {
 	if a.work.report == "" {
 		return nil
@@ -117,5 +134,11 @@ func (a *app) writeReport(r *oci.Report) error {
 	if err != nil {
 		return err
 	}
-	return oci.Wrap(renameio.WriteFile(a.work.report, append(raw, '\n'), 0o644), "write report", a.work.report, oci.Descriptor{})
+	raw = append(raw, '\n')
+	if fi, e := os.Lstat(a.work.report); e == nil && !fi.Mode().IsRegular() {
+		err = os.WriteFile(a.work.report, raw, 0o644)
+	} else {
+		err = renameio.WriteFile(a.work.report, raw, 0o644)
+	}
+	return oci.Wrap(err, "write report", a.work.report, oci.Descriptor{})
 }

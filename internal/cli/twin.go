@@ -22,11 +22,11 @@ func (a *app) openTwo(ctx context.Context, first, second string) (*session, erro
 		return nil, err
 	}
 	s := &session{app: a}
-	uriA, kindA, err := find(sources, first, source)
+	uriA, kindA, err := a.find(sources, first, source)
 	if err != nil {
 		return nil, err
 	}
-	uriB, kindB, err := find(sources, second, source)
+	uriB, kindB, err := a.find(sources, second, source)
 	if err != nil {
 		return nil, err
 	}
