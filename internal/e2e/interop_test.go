@@ -174,7 +174,7 @@ func samples(t *testing.T) (far, map[string]sample) {
 func TestInterop(t *testing.T) {
 	p := readPurposes(t)
 	from, all := samples(t)
-	t.Run("all", func(t *testing.T) {
+	whole := t.Run("all", func(t *testing.T) {
 		t.Run("archives", func(t *testing.T) { t.Parallel(); interopArchives(t, p, all) })
 		t.Run("directories", func(t *testing.T) { t.Parallel(); interopDirectories(t, p, all) })
 		t.Run("info", func(t *testing.T) { t.Parallel(); interopInfo(t, p, all) })
@@ -185,7 +185,7 @@ func TestInterop(t *testing.T) {
 		t.Run("daemon", func(t *testing.T) { t.Parallel(); interopDaemon(t, p, all) })
 	})
 	for what, met := range p.met {
-		if !met {
+		if !met && whole {
 			t.Errorf("docs/occystrap.md lists %q, which nothing here meets", what)
 		}
 	}
