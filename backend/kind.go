@@ -54,6 +54,9 @@ type Env struct {
 	// DockerHost is where docker:// and dockerpush:// without ?socket= find the
 	// daemon, in the form of DOCKER_HOST; "" is unix:///var/run/docker.sock.
 	DockerHost string
+	// DockerCerts is the folder of ca.pem, cert.pem and key.pem for a daemon at
+	// tcp://; "" is no TLS.
+	DockerCerts string
 	// CacheDir keeps listings between runs; "" keeps none.
 	CacheDir string
 	// Log takes details. nil discards them.

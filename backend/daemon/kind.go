@@ -27,7 +27,7 @@ func dial(u backend.URI, env backend.Env) (*engine.Client, error) {
 	if u.User != "" {
 		return nil, oci.Usage(fmt.Sprintf("%s: a daemon knows no logins; for a registry write registry://…", u))
 	}
-	c, err := engine.New(cmp.Or(u.Option("socket"), env.DockerHost))
+	c, err := engine.New(cmp.Or(u.Option("socket"), env.DockerHost), env.DockerCerts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", u, err)
 	}

@@ -394,7 +394,7 @@ func TestNames(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for host, want := range map[string]string{"tcp://docker.example.com:2375": "another machine", "ssh://a": "not by ssh"} {
+	for host, want := range map[string]string{"tcp://docker.example.com:2375": "another machine", "ssh://a": "reached by ssh"} {
 		u, err := backend.ParseURI("dockerpush://busybox")
 		if err != nil {
 			t.Fatal(err)

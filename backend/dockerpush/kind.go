@@ -27,9 +27,9 @@ func open(_ context.Context, u backend.URI, env backend.Env) (backend.Images, er
 	if err != nil {
 		return nil, err
 	}
-	client, err := engine.New(cmp.Or(u.Option("socket"), env.DockerHost))
+	client, err := engine.New(cmp.Or(u.Option("socket"), env.DockerHost), env.DockerCerts)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", u, err)
 	}
 	if !client.Local() {
 		return nil, oci.Usage(fmt.Sprintf("%s: the daemon at %s is on another machine and can't push to this one; read it by docker://%s", u, client, name))

@@ -59,6 +59,14 @@ func TestOldCommandsWithADaemon(t *testing.T) {
 	if !regexp.MustCompile(`^nova-api:2025.1:[0-9a-f]{64}:app\n$`).MatchString(got.out) {
 		t.Errorf("found %q", got.out)
 	}
+	must(env, "process", "docker://nova-api:2025.1", "tar://"+in("{name}-{arch}-{digest}.tar"))
+	if made, _ := filepath.Glob(in("nova-api-amd64-*.tar")); len(made) != 1 {
+		t.Errorf("made %q", made)
+	}
+	must(env, "process", "tar://"+in("nova.tar"), "docker://renamed:1")
+	if got := program(t, env, "info", "docker://renamed:1"); got.status != 0 {
+		t.Errorf("status %d: %s", got.status, got.talk)
+	}
 	if got := program(t, env, "search-layers-docker", "nosuch", "1", "app"); got.status != 1 || !strings.Contains(got.talk, "nosuch:1") {
 		t.Errorf("status %d: %s", got.status, got.talk)
 	}
@@ -82,5 +90,22 @@ func TestFetchToMounts(t *testing.T) {
 	})
 	if raw, err := os.ReadFile(dir + "/rootfs/app"); got.status != 0 || err != nil || string(raw) != "api1" {
 		t.Errorf("status %d, %q, %v: %s", got.status, raw, err, got.talk)
+	}
+}
+
+// DOCKER_TLS_VERIFY and where docker's client looks for certificates then.
+func TestDaemonOverTLS(t *testing.T) {
+	dir := t.TempDir()
+	for _, env := range []map[string]string{
+		{"DOCKER_CERT_PATH": dir, "DOCKER_CONFIG": "/else"},
+		{"DOCKER_CONFIG": dir},
+	} {
+		env["DOCKER_HOST"] = "tcp://127.0.0.1:2376"
+		env["DOCKER_TLS_VERIFY"] = "1"
+		for _, uri := range []string{"docker://a/b:1", "dockerpush://a/b:1"} {
+			if got := program(t, env, "info", uri); got.status != 2 || !strings.Contains(got.talk, filepath.Join(dir, "ca.pem")) || !strings.Contains(got.talk, uri) {
+				t.Errorf("%s: status %d: %s, want that there are no certificates", uri, got.status, got.talk)
+			}
+		}
 	}
 }

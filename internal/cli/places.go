@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"path/filepath"
 	"strings"
 
 	"github.com/quaymaster/quaymaster/backend"
@@ -102,6 +104,15 @@ func (a *app) find(t backend.Table, raw, role string) (backend.URI, backend.Kind
 	return u, kind, err
 }
 
+// dockerCerts is where docker's own client would have certificates from; "" unless
+// it is told to speak TLS.
+func (a *app) dockerCerts() string {
+	if a.getenv("DOCKER_TLS_VERIFY") == "" {
+		return ""
+	}
+	return cmp.Or(a.getenv("DOCKER_CERT_PATH"), a.getenv("DOCKER_CONFIG"), filepath.Join(a.getenv("HOME"), ".docker"))
+}
+
 // env is what the place of side s is opened with.
 func (s *session) env(one, other *side) (backend.Env, error) {
 	a := s.app
@@ -128,6 +139,7 @@ func (s *session) env(one, other *side) (backend.Env, error) {
 		Compression: a.names.compression,
 		RepoTags:    a.names.repoTags,
 		DockerHost:  a.getenv("DOCKER_HOST"),
+		DockerCerts: a.dockerCerts(),
 		CacheDir:    a.disc.cacheDir,
 		Log:         a.log,
 		Warn:        a.warnf,

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/quaymaster/quaymaster/oci"
@@ -66,8 +67,15 @@ func clean(s string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(s[:min(len(s), 1000)], ""))
 }
 
-// JSON gets path and reads the answer, at most 16 MiB, into into.
+// answerTime is how long a daemon may take to say what it knows. A variable for
+// tests.
+var answerTime = 2 * time.Minute
+
+// JSON gets path and reads the answer, at most 16 MiB and within two minutes, into
+// into.
 func (c *Client) JSON(ctx context.Context, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, c.wrap(fmt.Errorf("no answer to %s within %v; is the daemon stuck?", path, answerTime)))
+	defer cancel()
 	resp, err := c.Do(ctx, Call{Path: path, Query: query})
 	if err != nil {
 		return err

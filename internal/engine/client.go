@@ -28,9 +28,10 @@ type Client struct {
 }
 
 // New makes a client of the daemon at host, in the form of DOCKER_HOST:
-// unix:///PATH, tcp://HOST:PORT (no TLS), or a bare /PATH. "" is [DefaultHost].
-// Nothing is sent yet. The error matches [oci.ErrUsage].
-func New(host string) (*Client, error) {
+// unix:///PATH, tcp://HOST:PORT, or a bare /PATH. "" is [DefaultHost]. With a
+// folder certs (ca.pem, cert.pem and key.pem, as docker has them) TLS is spoken to
+// tcp://, else none. Nothing is sent yet. The error matches [oci.ErrUsage].
+func New(host, certs string) (*Client, error) {
 	if host == "" {
 		host = DefaultHost
 	}
@@ -55,13 +56,23 @@ func New(host string) (*Client, error) {
 		if !oci.ValidHost(rest) {
 			return nil, oci.Usage(fmt.Sprintf("%q names no daemon: write tcp://HOST:PORT", host))
 		}
+		base, port := "http://", ":2375"
+		if certs != "" {
+			base, port = "https://", ":2376"
+			var err error
+			if t.TLSClientConfig, err = readCerts(certs); err != nil {
+				return nil, oci.Usage(fmt.Sprintf("TLS with the daemon at %s: %v", host, err))
+			}
+		}
 		name, _, err := net.SplitHostPort(rest)
 		if err != nil {
-			name, rest = rest, rest+":2375"
+			name, rest = rest, rest+port
 		}
 		ip := net.ParseIP(name)
-		c.local, c.base = name == "localhost" || ip != nil && ip.IsLoopback(), "http://"+rest
+		c.local, c.base = name == "localhost" || ip != nil && ip.IsLoopback(), base+rest
 		t.DialContext = dialer.DialContext
+	case "ssh":
+		return nil, oci.Usage(fmt.Sprintf("%q: daemons aren't reached by ssh; let ssh bring the socket here (ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock …) and say socket=/tmp/docker.sock", host))
 	default:
 		return nil, oci.Usage(fmt.Sprintf("%q: daemons are reached by unix:///PATH or tcp://HOST:PORT, not by %s", host, scheme))
 	}

@@ -32,7 +32,7 @@ func TestNew(t *testing.T) {
 		{"docker.sock", "", false, false},
 	}
 	for _, tt := range tests {
-		c, err := engine.New(tt.host)
+		c, err := engine.New(tt.host, "")
 		switch {
 		case !tt.ok:
 			if !errors.Is(err, oci.ErrUsage) {
@@ -96,7 +96,7 @@ func serve(t *testing.T, h http.HandlerFunc) *engine.Client {
 		_ = srv.Close()
 		<-done
 	})
-	c, err := engine.New(path)
+	c, err := engine.New(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestRefusals(t *testing.T) {
 
 func TestNobodyThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	c, err := engine.New(path)
+	c, err := engine.New(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
