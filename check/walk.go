@@ -145,10 +145,10 @@ func (w *walk) tar(t *tap) error {
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
-			switch {
-			case known && t.n < start: // archive/tar forgives a cut within the padding
+			switch ended := t.n >= start+blockSize && t.zeros >= blockSize; {
+			case known && !ended && t.n > start: // archive/tar forgives a cut behind a PAX header
 				return io.ErrUnexpectedEOF
-			case known && t.n < start+blockSize:
+			case known && !ended: // at most the padding in front of it is missing too
 				w.note(Warning, "tar-end", "the tar has no end marker after %d entries", w.number)
 			}
 			return w.trail(t)
@@ -159,7 +159,7 @@ func (w *walk) tar(t *tap) error {
 		if w.number++; w.number > w.most {
 			return errTooMany
 		}
-		start, known = t.n+bodySize(h), !isSparse(h)
+		start, known, t.zeros = t.n+bodySize(h), !isSparse(h), 0
 		if h.Typeflag != tar.TypeXGlobalHeader {
 			w.entry(h)
 		}
@@ -339,6 +339,9 @@ type tap struct {
 	n    int64
 	hash hash.Hash // may be nil
 	err  error     // not io.EOF
+	// zeros at the end of what was read; of more than two blocks only that there
+	// are more
+	zeros int64
 }
 
 func (t *tap) Read(p []byte) (int, error) {
@@ -351,6 +354,12 @@ func (t *tap) Read(p []byte) (int, error) {
 	}
 	n, err := t.r.Read(p)
 	t.n += int64(n)
+	tail := p[max(0, n-2*blockSize):n]
+	if rest := len(bytes.TrimRight(tail, "\x00")); rest > 0 {
+		t.zeros = 0
+		tail = tail[rest:]
+	}
+	t.zeros += int64(len(tail))
 	if t.hash != nil {
 		_, _ = t.hash.Write(p[:n]) // a hash never fails
 	}

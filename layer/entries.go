@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,12 +25,12 @@ type Tar struct {
 // A tape is the tar of a layer as archive/tar reads it: it hashes, obeys ctx,
 // keeps why reading failed and remembers whether zeros came last.
 type tape struct {
-	ctx   context.Context
-	r     *Reader
-	sum   *sum
-	since int64 // bytes since mark
-	zeros int64 // at the end of what was read since mark
-	err   error // not io.EOF
+	ctx    context.Context
+	r      *Reader
+	sum    *sum
+	marked int64 // where mark was
+	zeros  int64 // at the end of what was read since mark
+	err    error // not io.EOF
 }
 
 const tarBlock = 512
@@ -41,25 +42,25 @@ func (t *tape) Read(p []byte) (int, error) {
 	}
 	n, err := t.r.Read(p)
 	_, _ = t.sum.Write(p[:n])
-	t.since += int64(n)
 	tail := p[max(0, n-2*tarBlock):n] // more zeros than that don't matter
-	for i := len(tail); ; i-- {
-		if i == 0 {
-			t.zeros += int64(len(tail))
-			break
-		}
-		if tail[i-1] != 0 {
-			t.zeros = int64(len(tail) - i)
-			break
-		}
+	if rest := len(bytes.TrimRight(tail, "\x00")); rest > 0 {
+		t.zeros = 0
+		tail = tail[rest:]
 	}
+	t.zeros += int64(len(tail))
 	if err != nil && err != io.EOF {
 		t.err = err
 	}
 	return n, err
 }
 
-func (t *tape) mark() { t.since, t.zeros = 0, 0 }
+func (t *tape) mark() { t.marked, t.zeros = t.sum.n, 0 }
+
+// since counts the bytes since mark, and those of them that only fill a block.
+func (t *tape) since() (n, padding int64) {
+	n = t.sum.n - t.marked
+	return n, min(n, (tarBlock-t.marked%tarBlock)%tarBlock)
+}
 
 // entries reads the entries of a layer.
 type entries struct {
@@ -125,8 +126,8 @@ func (e *entries) next() (*oci.Entry, error) {
 	}
 }
 
-// skip reads what is left of the last body, so that the end of the tar can be
-// told from a tar that was cut off.
+// skip reads what is left of the last body, so that a tar without an end can be
+// told from one that was cut off.
 func (e *entries) skip() error {
 	b := e.last
 	if b == nil {
@@ -143,13 +144,16 @@ func (e *entries) skip() error {
 	return nil
 }
 
-// end gives io.EOF if the tar has an end. What was cut off behind an entry looks
-// like the end to archive/tar.
+// end gives io.EOF if the tar has an end, or ends right behind a body: some
+// programs (umoci 0.4 for one) write no more, and the blob's digest vouches that
+// nothing was there. What was cut off elsewhere looks like the end to archive/tar.
 func (e *entries) end() error {
 	if e.tape.err != nil {
 		return e.tape.err
 	}
-	if e.tape.sum.n > 0 && (e.tape.since < tarBlock || e.tape.zeros < tarBlock) {
+	n, padding := e.tape.since()
+	whole := n >= tarBlock && e.tape.zeros >= tarBlock
+	if !whole && (n > padding || e.last != nil && e.last.sparse) {
 		return e.cause(io.ErrUnexpectedEOF)
 	}
 	return io.EOF

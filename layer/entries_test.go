@@ -75,25 +75,60 @@ func walk(t testing.TB, blob []byte, opt layer.Options) ([]file, layer.Tar, erro
 	return files, got, err
 }
 
-// TestCutOff: whatever a tar lacks at its end, it is never taken for whole. The
-// blob's digest can't tell, for it is that of the part.
+// TestCutOff: a tar that lacks a part of an entry is never taken for whole. The
+// blob's digest can't tell, for it is that of the part. What lacks its end marker,
+// and perhaps what fills the last block, is whole.
 func TestCutOff(t *testing.T) {
-	whole := pack(t, dir("etc/"), reg("etc/motd", "hello"), reg("zeros", strings.Repeat("\x00", 1500)), reg("blocks", strings.Repeat("\x00", 1024)), reg("empty", ""))
-	for n := 1; n < len(whole); n += 1 {
+	zeros := func(n int) string { return strings.Repeat("\x00", n) }
+	parts := []struct {
+		raw     string
+		padding int
+	}{
+		{rawEntry("etc/", '5', 0, ""), 0},
+		{plainEntry("etc/motd", "hello"), 507},
+		{plainEntry("zeros", zeros(1500)), 36},
+		{plainEntry("blocks", zeros(1024)), 0},
+		{pax('x', "comment", "c") + plainEntry("pax", "x"), 511},
+		{rawEntry("././@LongLink", 'L', 4, "abc\x00") + plainEntry("long", ""), 0},
+		{plainEntry("empty", ""), 0},
+	}
+	whole, part := "", make([]int, 1) // by how many bytes there are: which one the last is in
+	for i, p := range parts {
+		whole += p.raw
+		for len(part) <= len(whole) {
+			part = append(part, i)
+		}
+	}
+	mark := len(whole)
+	whole += endMarker
+	for n, end := 1, 0; n < len(whole); n++ {
+		entries, ok := len(parts), n == mark+512 // one block of zeros is an end that many take
+		if n <= mark {
+			p := parts[part[n]]
+			if n == 1 || part[n] != part[n-1] {
+				end += len(p.raw)
+			}
+			entries, ok = part[n]+1, n >= end-p.padding
+		}
 		if n%512 > 3 && n%512 < 509 && n%100 != 0 {
 			continue
 		}
-		_, _, err := walk(t, whole[:n], layer.Options{})
-		_, unread := layer.Walk(t.Context(), bytes.NewReader(whole[:n]), layer.Options{}, func(*oci.Entry) error { return nil })
-		_, _, _, pass := run(t, gz(t, whole[:n]), layer.PassOptions{}, filter{})
+		files, got, err := walk(t, []byte(whole[:n]), layer.Options{})
+		_, unread := layer.Walk(t.Context(), strings.NewReader(whole[:n]), layer.Options{}, func(*oci.Entry) error { return nil })
+		out, raw, _, pass := run(t, gz(t, []byte(whole[:n])), layer.PassOptions{Codec: layer.None}, filter{})
 		for _, err := range []error{err, unread, pass} {
-			if n == len(whole)-512 { // one block of zeros is an end that many take
-				if err != nil {
-					t.Errorf("half an end marker: %v", err)
-				}
-			} else if !errors.Is(err, oci.ErrInvalid) {
-				t.Errorf("%d of %d bytes: got %v", n, len(whole), err)
+			if ok != (err == nil) || !ok && !errors.Is(err, oci.ErrInvalid) {
+				t.Fatalf("%d of %d bytes: got %v, want that it is read: %v", n, len(whole), err, ok)
 			}
+		}
+		if !ok {
+			continue
+		}
+		if len(files) != entries || got.DiffID != digest.FromString(whole[:n]) || out.Source.DiffID != got.DiffID || !out.Unchanged {
+			t.Errorf("%d of %d bytes: %d entries, want %d; %+v, %+v", n, len(whole), len(files), entries, got, out)
+		}
+		if !bytes.HasSuffix(raw, []byte(endMarker)) {
+			t.Errorf("%d of %d bytes: what the pass wrote has no end marker", n, len(whole))
 		}
 	}
 }
@@ -109,6 +144,13 @@ func TestWalk(t *testing.T) {
 		kind error
 	}{
 		{"nothing", "", layer.Options{}, "", nil},
+		{"no end", plainEntry("a", "A"), layer.Options{}, "a: A\n", nil},
+		{"no padding", plainEntry("a", "A")[:513], layer.Options{}, "a: A\n", nil},
+		{"half a body", plainEntry("a", "AB")[:513], layer.Options{}, "a: A\n", oci.ErrInvalid},
+		{"a PAX header for nothing", plainEntry("a", "A") + pax('x', "path", "b"), layer.Options{}, "a: A\n", oci.ErrInvalid},
+		{"a PAX header alone", pax('x', "path", "b"), layer.Options{}, "", oci.ErrInvalid},
+		{"no end behind a global header", plainEntry("a", "A") + pax('g', "comment", "c"), layer.Options{}, "a: A\n", nil},
+		{"no end behind a sparse file", plainEntry("a", "A") + sparse("s", 0), layer.Options{}, "a: A\ns\n", oci.ErrInvalid},
 		{"an end", endMarker, layer.Options{}, "", nil},
 		{"entries behind the end", plainEntry("a", "A") + endMarker + hidden, layer.Options{}, "a: A\n", nil},
 		{"junk behind the end", plainEntry("a", "A") + endMarker + "junk", layer.Options{}, "a: A\n", nil},

@@ -28,6 +28,10 @@ func FuzzPass(f *testing.F) {
 		[]byte(pax('x', "mtime", "0.5") + device(rawEntry("a", '0', 3, "abc")) + endMarker),
 		[]byte(pax('x', "mtime", "0.5") + device(rawEntry("a", '4', 0, "")) + endMarker),
 		[]byte(rawEntry("dev", '4', 0, "") + rawEntry("l", '1', 5, "") + strings.Repeat("\x00", 512)),
+		[]byte(plainEntry("a", "A")),
+		[]byte(plainEntry("a", "A")[:513]),
+		[]byte(plainEntry("a", "A") + pax('x', "path", "b")),
+		[]byte(sparse("s", 600)),
 	} {
 		f.Add(in)
 	}

@@ -15,7 +15,8 @@ import (
 // What src says is believed only when Walk has returned without an error: it
 // reads src to its end, where src checks its digest. Then it also has the
 // digest of the tar. Errors are as with [Open]; a tar that is damaged, or cut
-// off, matches [oci.ErrInvalid]; if src turns out not to have its digest,
+// off within an entry, matches [oci.ErrInvalid] (one that lacks no more than its
+// end marker, and the padding in front of it, is read); if src turns out not to have its digest,
 // that is the error. The names are those of the tar: dots, slashes and control
 // characters too.
 func Walk(ctx context.Context, src io.Reader, opt Options, visit func(*oci.Entry) error) (Tar, error) {
