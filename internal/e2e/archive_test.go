@@ -75,7 +75,7 @@ func TestArchivesRun(t *testing.T) {
 }
 
 // sameFromDocker lets Docker save what it has loaded, which comes to the same
-// image. With vfs it can't save files that have capabilities.
+// image. It can't save that of Debian's files, because of the sparse one: see debianWith.
 func sameFromDocker(t *testing.T, d daemontest.Daemon) {
 	t.Helper()
 	dir := t.TempDir()

@@ -33,7 +33,7 @@ func throughDaemon(t *testing.T, d daemontest.Daemon, transport string) {
 		sees(t, edited(d.Do(t, "run", "--rm", "--network=none", ref), own), edited(printed, own))
 		d.Do(t, "image", "rm", ref)
 	})
-	img := image(11, 300_000, "amd64") // with vfs, neither of them can save files that have capabilities
+	img := image(11, 300_000, "amd64") // neither of them can save the other one: see debianWith
 	layout := layoutOf(t, img)
 	processed(t, "ocidir://"+layout+":v1", at(ref), "--verify-full")
 	t.Run("a second run loads nothing", func(t *testing.T) {
