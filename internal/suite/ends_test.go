@@ -116,8 +116,7 @@ func (c *call) called(t *testing.T, item oci.Item) oci.Ref {
 // A watch sees what a step leaves in the process and in the folder for
 // temporary files.
 type watch struct {
-	temp       string
-	goroutines string
+	temp string
 }
 
 func newWatch(t *testing.T) *watch {
