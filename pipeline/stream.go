@@ -75,8 +75,8 @@ func (c *copier) stream(ctx context.Context, src oci.Streamer, there *oci.Descri
 	}
 	t := &tree{copier: c, visits: map[oci.Digest]*visit{}, outcomes: map[oci.Digest]filter.Outcome{}}
 	s := &streaming{tree: t, src: src, ref: c.Item.Ref.Reference(), dest: c.mover.Dest(), layers: map[string]*streamed{}}
-	if d := c.Item.Desc.Digest; d != "" {
-		s.ref = string(d)
+	if d := c.Item.Desc; d.Digest != "" && !oci.IsSynthetic(d) { // nobody has what was made up
+		s.ref = string(d.Digest)
 	}
 	s.pile.What = "layers of " + c.report.Reference
 	defer s.pile.Close()

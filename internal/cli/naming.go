@@ -3,55 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
-
-	"github.com/spf13/pflag"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/bulk"
 	"github.com/quaymaster/quaymaster/discover"
 	"github.com/quaymaster/quaymaster/oci"
 )
-
-// destFlags are those of process that say what images are called at the
-// destination, and what they are there.
-type destFlags struct {
-	stripNamespace bool
-	template       string
-	visibility     string // of repositories that are created
-	compression    string
-	repoTags       string
-	said           func(flag string) bool // whether the command line has it
-}
-
-func (f *destFlags) add(p *pflag.FlagSet) {
-	p.BoolVar(&f.stripNamespace, "strip-namespace", false, "drop the first part of repository names at the destination registry")
-	p.StringVar(&f.template, "dest-template", "", "`NAME` of each image at the destination registry, for example {name}:{tag} (docs/cli.md)")
-	p.StringVar(&f.visibility, "visibility", "", "public or private: set it for repositories that are created in Quay (needs an API token)")
-	p.StringVar(&f.compression, "compression", "", "store layers as gzip, zstd or none; keep (the default) leaves them as they are")
-	p.StringVar(&f.repoTags, "repo-tags", "", "full (the default) or basename: names of images in docker's archives and daemons")
-}
-
-// check refuses values that no destination takes.
-func (f *destFlags) check() error {
-	for _, c := range []struct {
-		flag, value string
-		takes       []string
-	}{
-		{"visibility", f.visibility, []string{"public", "private"}},
-		{"compression", f.compression, []string{"keep", "gzip", "zstd", "none"}},
-		{"repo-tags", f.repoTags, []string{"full", "basename"}},
-	} {
-		if c.value != "" && !slices.Contains(c.takes, c.value) {
-			return oci.Usage(fmt.Sprintf("--%s takes %s, not %s", c.flag, strings.Join(c.takes, ", "), c.value))
-		}
-	}
-	if f.stripNamespace && f.template != "" {
-		return oci.Usage("--strip-namespace and --dest-template exclude each other")
-	}
-	return nil
-}
 
 // openTarget opens the destination: one place, or with placeholders in its path many.
 func (s *session) openTarget(ctx context.Context, env backend.Env) (oci.Target, error) {
@@ -93,7 +51,8 @@ func (s *session) openTarget(ctx context.Context, env backend.Env) (oci.Target, 
 // {arch} stands for.
 func (s *session) settle(t backend.Template) (arch string, err error) {
 	if t.Has("digest") {
-		s.images = discover.Pinned(s.images)
+		s.pins = discover.Pinned(s.images)
+		s.images = s.pins
 	}
 	if !t.Has("arch") {
 		return "", nil
@@ -118,6 +77,19 @@ func (s *session) mayCollide() bool {
 
 // naming says how images are named at the destination.
 func (s *session) naming() (func(oci.Item) (oci.Ref, error), error) {
+	name, err := s.names()
+	if err != nil || s.pins == nil {
+		return name, err
+	}
+	return func(i oci.Item) (oci.Ref, error) {
+		if err := s.pins.Failure(i.Ref); err != nil {
+			return i.Ref, err
+		}
+		return name(i)
+	}, nil
+}
+
+func (s *session) names() (func(oci.Item) (oci.Ref, error), error) {
 	f := s.app.names
 	if s.dest.uri.Scheme != "registry" {
 		if f.stripNamespace || f.template != "" {

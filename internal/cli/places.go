@@ -24,6 +24,7 @@ type session struct {
 	dest       *side
 	platforms  []oci.Platform
 	images     backend.Images
+	pins       *discover.Pins // images, if their digests are asked for; else nil
 	target     oci.Target
 	sourceKind backend.Kind
 	destKind   backend.Kind
