@@ -362,9 +362,10 @@ func noRoom(t *testing.T, d daemontest.Daemon) {
 
 func TestNames(t *testing.T) {
 	tests := []struct{ in, want string }{ // "" is refused
-		{"busybox", "docker.io/library/busybox:latest"},
-		{"busybox:1", "docker.io/library/busybox:1"},
-		{"a/b", "docker.io/a/b:latest"},
+		{"busybox", "busybox:latest"},
+		{"busybox:1", "busybox:1"},
+		{"a/b", "a/b:latest"},
+		{"docker.io/library/busybox:1", "docker.io/library/busybox:1"},
 		{"quay.io/a/b:v1", "quay.io/a/b:v1"},
 		{"localhost/a", "localhost/a:latest"},
 		{"quay.io/a/b@sha256:" + strings.Repeat("a", 64), "quay.io/a/b"},

@@ -37,10 +37,14 @@ func open(_ context.Context, u backend.URI, env backend.Env) (backend.Images, er
 	return &images{ref, newSource(client, ref, name, env)}, nil
 }
 
-// parse reads the image's name: what it is in full, and what the daemon is asked
-// for, which always has a tag or digest.
+// nowhere stands in for the registry of names that have none.
+const nowhere = "nowhere.invalid"
+
+// parse reads the image's name: as the daemon shows it, without docker.io where
+// the name has no registry; and what the daemon is asked for, which always has a
+// tag or digest.
 func parse(u backend.URI) (ref oci.Ref, name string, err error) {
-	ref, err = oci.ParseRef(u.Rest, "docker.io")
+	ref, err = oci.ParseRef(u.Rest, nowhere)
 	if err != nil {
 		return ref, "", oci.Usage(fmt.Sprintf("%s: %q is no image's name: write IMAGE[:TAG]", u, u.Rest))
 	}
@@ -58,8 +62,8 @@ func parse(u backend.URI) (ref oci.Ref, name string, err error) {
 		ref.Tag = "latest"
 		name += ":latest"
 	}
-	if ref.Registry == "docker.io" && !strings.Contains(ref.Repository, "/") {
-		ref.Repository = "library/" + ref.Repository
+	if ref.Registry == nowhere {
+		ref.Registry = ""
 	}
 	return ref, name, nil
 }

@@ -80,7 +80,7 @@ func (s *source) tag(ctx context.Context, repository, tag string) error {
 	})
 	if errors.Is(err, oci.ErrNotFound) {
 		err = fmt.Errorf("%w: the daemon at %s has no such image", oci.ErrNotFound, s.client)
-		if s.ref.Registry != "docker.io" {
+		if s.ref.Registry != "" {
 			err = fmt.Errorf("%w; for a registry write registry://%s", err, s.name)
 		}
 	}
