@@ -51,6 +51,9 @@ func (a *app) open(ctx context.Context, sourceURI, destURI string) (*session, er
 		if u, s.destKind, err = a.find(all.Table, destURI, destination); err != nil {
 			return nil, err
 		}
+		if err := noChoice(u); err != nil {
+			return nil, err
+		}
 		s.dest = &side{name: destination, uri: u, hosts: a.hosts(u)}
 	}
 	env, err := s.env(s.source, s.dest)

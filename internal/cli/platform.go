@@ -68,3 +68,14 @@ func (f *platformFlags) list(source backend.URI) ([]oci.Platform, error) {
 	one.OS, one.Architecture = or(one.OS, "linux"), or(one.Architecture, "amd64")
 	return []oci.Platform{one}, nil
 }
+
+// noChoice returns an error if the destination u chooses a platform: that is
+// for sources.
+func noChoice(u backend.URI) error {
+	for _, name := range []string{"os", "architecture", "arch", "variant"} {
+		if v := u.Option(name); v != "" {
+			return oci.Usage(fmt.Sprintf("%s: option %s=%s is for sources; --platform chooses", u, name, v))
+		}
+	}
+	return nil
+}
