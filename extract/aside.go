@@ -151,7 +151,7 @@ func (a *Aside) place(replace bool) error {
 	case !replace:
 		return oci.Refuse(a.path + " is there and isn't empty; nothing was changed")
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, a.Dir(), unix.AT_FDCWD, a.path, unix.RENAME_EXCHANGE)
+	err = exchange(a.Dir(), a.path)
 	if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EACCES) {
 		return err
 	}
@@ -221,20 +221,6 @@ func parents(dirs []string) []string {
 		all = append(all, filepath.Dir(d))
 	}
 	return all
-}
-
-// syncFS has all that was written to dir's file system on the disk: one call for
-// any number of files.
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return &fs.PathError{Op: "syncfs", Path: dir, Err: err}
-	}
-	return nil
 }
 
 func syncFolders(dirs []string) error {

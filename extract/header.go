@@ -2,11 +2,17 @@ package extract
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -79,4 +85,42 @@ func sane(t time.Time) time.Time {
 		return time.Unix(math.MaxUint32, 0)
 	}
 	return t
+}
+
+// takeAttrs takes the attributes off h: umoci would pass over those that can't be
+// set, and say nothing.
+func takeAttrs(h *tar.Header) map[string]string {
+	attrs := h.Xattrs              //nolint:staticcheck // where header put them
+	h.Xattrs = map[string]string{} //nolint:staticcheck // umoci adds its own
+	return attrs
+}
+
+// setAttrs sets the attributes of rel, and counts what can't be there.
+func (e *extractor) setAttrs(rel string, attrs map[string]string) error {
+	for _, attr := range slices.Sorted(maps.Keys(attrs)) {
+		err := e.fs.Lsetxattr(e.abs(rel), e.onDisk(attr), []byte(attrs[attr]), 0)
+		if slices.ContainsFunc(noAttrs, func(e error) bool { return errors.Is(err, e) }) {
+			e.stats.Warnings.count(warnAttr)
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "setxattr " + strconv.Quote(attr), Path: rel, Err: err}
+		}
+	}
+	return nil
+}
+
+// noAttrs say that an attribute can't be: this user may not set it, this file
+// system has none of its kind or size, or its value isn't one.
+var noAttrs = []error{unix.EPERM, unix.ENOTSUP, unix.EOPNOTSUPP, unix.EINVAL, unix.ERANGE, unix.E2BIG}
+
+// onDisk gives an attribute's name where it means nothing to overlayfs, which
+// shows it by its own name.
+func (e *extractor) onDisk(attr string) string {
+	if space, _, _ := strings.Cut(e.opaqueAttr(), "opaque"); e.opt.Overlay {
+		if sub, ok := strings.CutPrefix(attr, space); ok {
+			return space + "overlay." + sub
+		}
+	}
+	return attr
 }

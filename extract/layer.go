@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
-	"sync"
+	"strings"
 	"time"
 
-	"github.com/apex/log"
-	umoci "github.com/opencontainers/umoci/oci/layer"
 	"github.com/opencontainers/umoci/pkg/fseval"
 
 	"github.com/quaymaster/quaymaster/layer"
@@ -85,28 +84,25 @@ type extractor struct {
 	dir      string // absolute, without links
 	root     *os.Root
 	lower    []*os.Root
+	partsOf  string     // the directory that lowerWith looked for last,
+	parts    []*os.Root // and which layers have it
 	rootless bool
 	fs       fseval.FsEval
-	te       *umoci.TarExtractor
-	puts     int // by te
+	unpack   *unpacker
+	buf      []byte // for contents
 	steps    int64
 	max      int64
 
-	upper  pathSet // what this layer has put, and the directories above
-	done   pathSet // directories with nothing of lower layers in them
+	dirs   map[string]string // directories as they are written, and where they are: see dirOf
+	upper  pathSet           // what this layer has put, and the directories above
+	done   pathSet           // directories with nothing of lower layers in them
 	over   overlay
 	linked string // what the hard link at hand links to
 
 	stats Stats
 }
 
-// quiet has umoci's logger say nothing: what matters is in errors and warnings.
-var quiet = sync.OnceFunc(func() {
-	log.SetHandler(log.HandlerFunc(func(*log.Entry) error { return nil }))
-})
-
 func open(dir string, opt Options) (*extractor, error) {
-	quiet()
 	abs, err := filepath.Abs(dir)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
@@ -119,10 +115,11 @@ func open(dir string, opt Options) (*extractor, error) {
 		return nil, err
 	}
 	e := &extractor{opt: opt, dir: abs, root: root, rootless: os.Geteuid() != 0, fs: fseval.Default, max: maxEntries(opt.Limits),
-		upper: pathSet{}, done: pathSet{}, over: newOverlay()}
+		dirs: map[string]string{}, buf: make([]byte, bufSize), upper: pathSet{}, done: pathSet{}, over: newOverlay()}
 	if e.rootless {
 		e.fs = fseval.Rootless
 	}
+	e.unpack = newUnpacker(e.rootless, opt.Overlay)
 	return e, nil
 }
 
@@ -175,11 +172,9 @@ func (e *extractor) visit(in *oci.Entry) error {
 	if err != nil {
 		return err
 	}
-	parent, base, err := e.split(name)
+	dir, base := path.Split(name)
+	parent, err := e.dirOf(strings.TrimSuffix(dir, "/"))
 	if err != nil {
-		return err
-	}
-	if err := e.makeParents(parent, false); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeLink {
@@ -189,6 +184,7 @@ func (e *extractor) visit(in *oci.Entry) error {
 			return err
 		}
 		e.linked = filepath.Join(dir, last)
+		h.Linkname = e.linked
 		if e.opt.Overlay {
 			if err := e.copyUp(e.linked); err != nil {
 				return err
@@ -200,38 +196,36 @@ func (e *extractor) visit(in *oci.Entry) error {
 	return e.put(rel, h, in.Body)
 }
 
-// freshAfter is how many entries one umoci extractor gets: it remembers all that it
-// has put, for whiteouts, which are ours.
-const freshAfter = 4096
+// bufSize is how much of a file is written at a time, in bytes.
+const bufSize = 128 << 10
 
 // put puts one entry at rel, whose parents are there and no links.
 func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
 	if e.steps++; e.steps > e.max {
 		return fmt.Errorf("%w: over %d entries", oci.ErrTooLarge, e.max)
 	}
-	if e.puts++; e.te == nil || e.puts > freshAfter {
-		e.te, e.puts = umoci.NewTarExtractor(e.umoci()), 0
+	if strings.HasPrefix(path.Base(rel), whiteout) { // umoci would take it for one
+		return fmt.Errorf("%w: %q is a whiteout's name, and a directory's", oci.ErrInvalid, rel)
 	}
-	h.Name = rel
-	if rel == "" {
-		h.Name = "."
+	was, err := e.lstat(rel)
+	if err != nil {
+		return err
 	}
-	replaces := false // something that hid what is below
-	if e.opt.Overlay && h.Typeflag == tar.TypeDir {
-		fi, err := e.lstat(rel)
-		if err != nil {
-			return err
-		}
-		replaces = fi != nil && !fi.IsDir()
+	if was != nil && !was.Mode().IsRegular() && (h.Typeflag != tar.TypeDir || !was.IsDir()) {
+		clear(e.dirs) // paths may have led over it
 	}
-	body := e.opt.Sums.begin(r)
+	body := e.opt.Sums.begin(r, e.buf)
 	size, flag := h.Size, h.Typeflag
-	err := e.te.UnpackEntry(e.dir, h, body)
+	attrs := takeAttrs(h)
+	err = e.unpackAt(rel, h, body)
 	if errors.Is(err, os.ErrPermission) && isDevice(flag) && !e.rootless {
 		e.stats.Warnings.count(warnDevice) // root, but not the machine's
 		h.Typeflag, h.Mode, h.Size = tar.TypeReg, 0, 0
 		size, flag = 0, tar.TypeReg
-		err = e.te.UnpackEntry(e.dir, h, empty{})
+		err = e.unpackAt(rel, h, empty{})
+	}
+	if err == nil {
+		err = e.setAttrs(rel, attrs)
 	}
 	if err != nil {
 		return err
@@ -246,18 +240,25 @@ func (e *extractor) put(rel string, h *tar.Header, r io.Reader) error {
 	}
 	e.upper.addAll(rel)
 	delete(e.over.holes, rel)
-	if replaces {
+	if e.opt.Overlay && flag == tar.TypeDir && was != nil && !was.IsDir() { // that hid what is below
 		return e.setOpaque(rel)
 	}
 	return nil
 }
 
-func (e *extractor) umoci() *umoci.UnpackOptions {
-	m := umoci.MapOptions{Rootless: e.rootless}
-	if e.opt.Overlay {
-		return &umoci.UnpackOptions{OnDiskFormat: umoci.OverlayfsRootfs{MapOptions: m, UserXattr: e.rootless}}
+// unpackAt has umoci put h at rel. It looks at each directory from its root on, so
+// that is the one of rel, unless h links to elsewhere.
+func (e *extractor) unpackAt(rel string, h *tar.Header, r io.Reader) error {
+	dir := e.dir
+	switch {
+	case rel == "":
+		h.Name = "."
+	case h.Typeflag == tar.TypeLink:
+		h.Name = rel
+	default:
+		dir, h.Name = e.abs(parentOf(rel)), path.Base(rel)
 	}
-	return &umoci.UnpackOptions{OnDiskFormat: umoci.DirRootfs{MapOptions: m}}
+	return e.unpack.entry(dir, h, r)
 }
 
 type empty struct{}

@@ -26,26 +26,55 @@ func (e *extractor) lowerStat(rel string) (fs.FileInfo, error) {
 	return fi, err
 }
 
-// lowerFile gives the regular file at rel, and the layer that has it, nil for none.
-func (e *extractor) lowerFile(rel string) (*os.Root, fs.FileInfo, error) {
-	root, fi, err := e.findLower(rel)
-	if fi != nil && !fi.Mode().IsRegular() {
+// findLower gives what the layers below show at rel, and the layer that has it; fi
+// is nil for nothing.
+func (e *extractor) findLower(rel string) (root *os.Root, fi fs.FileInfo, err error) {
+	if rel == "" {
+		return nil, nil, nil
+	}
+	roots, err := e.lowerWith(parentOf(rel))
+	if err != nil {
 		return nil, nil, err
 	}
-	return root, fi, err
-}
-
-func (e *extractor) findLower(rel string) (*os.Root, fs.FileInfo, error) {
-	if err := e.openLower(); err != nil {
-		return nil, nil, err
-	}
-	for _, root := range e.lower {
-		fi, ends, err := e.lookIn(root, rel)
-		if ends || err != nil {
-			return root, fi, err
+	for _, root := range roots {
+		fi, err := root.Lstat(rel)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, nil, err
+		case isHole(fi):
+			return nil, nil, nil
 		}
+		return root, fi, nil
 	}
 	return nil, nil, nil
+}
+
+// lowerWith gives the layers below that have a part in the directory dir. What it
+// found last it remembers: entries lie side by side.
+func (e *extractor) lowerWith(dir string) ([]*os.Root, error) {
+	if e.partsOf == dir && e.parts != nil {
+		return e.parts, nil
+	}
+	if err := e.openLower(); err != nil {
+		return nil, err
+	}
+	parts := []*os.Root{}
+	for _, root := range e.lower {
+		has, ends, err := e.lookIn(root, dir)
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			parts = append(parts, root)
+		}
+		if ends {
+			break
+		}
+	}
+	e.partsOf, e.parts = dir, parts
+	return parts, nil
 }
 
 // headerOf describes the file name, attributes too.
@@ -73,30 +102,27 @@ func (e *extractor) headerOf(name string, fi fs.FileInfo) (*tar.Header, error) {
 	return h, nil
 }
 
-// lookIn looks for rel in one layer. ends says that what is below doesn't matter.
-func (e *extractor) lookIn(root *os.Root, rel string) (found fs.FileInfo, ends bool, err error) {
-	for i := 1; i <= len(rel); i++ {
-		if i < len(rel) && rel[i] != '/' {
+// lookIn looks for the directory dir in one layer. ends says that what layers below
+// have there doesn't matter.
+func (e *extractor) lookIn(root *os.Root, dir string) (has, ends bool, err error) {
+	for i := 1; i <= len(dir); i++ {
+		if i < len(dir) && dir[i] != '/' {
 			continue
 		}
-		fi, err := root.Lstat(rel[:i])
+		fi, err := root.Lstat(dir[:i])
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, ends, nil
+			return false, ends, nil
 		case err != nil:
-			return nil, false, err
-		case isHole(fi):
-			return nil, true, nil
-		case i == len(rel):
-			return fi, true, nil
+			return false, false, err
 		case !fi.IsDir():
-			return nil, true, nil
+			return false, true, nil
 		}
-		if ends, err = e.isOpaque(root, rel[:i], ends); err != nil {
-			return nil, false, err
+		if ends, err = e.isOpaque(root, dir[:i], ends); err != nil {
+			return false, false, err
 		}
 	}
-	return nil, ends, nil
+	return true, ends, nil
 }
 
 // isOpaque reports whether rel hides what is below, or was says so already.
@@ -108,7 +134,7 @@ func (e *extractor) isOpaque(root *os.Root, rel string, was bool) (bool, error) 
 	switch {
 	case err == nil:
 		return string(v) == "y", nil
-	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
+	case errors.Is(err, errNoAttr), errors.Is(err, unix.ENOTSUP):
 		return false, nil
 	}
 	return false, err
@@ -116,7 +142,7 @@ func (e *extractor) isOpaque(root *os.Root, rel string, was bool) (bool, error) 
 
 func device(fi fs.FileInfo) uint64 {
 	if st, ok := fi.Sys().(*unixStat); ok {
-		return st.Rdev
+		return uint64(st.Rdev) //nolint:gosec,unconvert // other systems have other types
 	}
 	return 0
 }

@@ -39,6 +39,9 @@ const whiteout = ".wh."
 func markOf(rel string) (mark, string) {
 	dir, base := path.Split(rel)
 	dir = strings.TrimSuffix(dir, "/")
+	if strings.HasPrefix(dir, whiteout) || strings.Contains(dir, "/"+whiteout) {
+		return markOther, rel
+	}
 	name, ok := strings.CutPrefix(base, whiteout)
 	switch {
 	case !ok:
@@ -56,6 +59,9 @@ func markOf(rel string) (mark, string) {
 func (e *extractor) resolve(rel string) (string, error) {
 	if rel == "" {
 		return "", nil
+	}
+	if at, ok := e.dirs[rel]; ok {
+		return at, nil
 	}
 	full, err := securejoin.SecureJoinVFS(e.dir, rel, e.fs)
 	if err == nil {
@@ -78,6 +84,30 @@ func (e *extractor) split(rel string) (parent, base string, err error) {
 	dir, base := path.Split(rel)
 	parent, err = e.resolve(strings.TrimSuffix(dir, "/"))
 	return parent, base, err
+}
+
+// maxDirs bounds what dirOf remembers.
+const maxDirs = 4096
+
+// dirOf gives where the directory rel is, and makes it if it isn't there. Entries
+// lie side by side, and to follow a path takes as many looks as it has parts; so
+// it is remembered, until something on the way may have become something else.
+func (e *extractor) dirOf(rel string) (string, error) {
+	if at, ok := e.dirs[rel]; ok {
+		return at, nil
+	}
+	at, err := e.resolve(rel)
+	if err == nil {
+		err = e.makeParents(at, false)
+	}
+	if err != nil {
+		return "", err
+	}
+	if len(e.dirs) >= maxDirs {
+		clear(e.dirs)
+	}
+	e.dirs[rel] = at
+	return at, nil
 }
 
 // abs gives the path of rel on the machine.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -20,10 +21,11 @@ type overlay struct {
 	opaque   map[string]struct{} // opaque directories
 	scaffold map[string]struct{} // directories made for whiteouts
 	whole    map[string]struct{} // of these, what is to be hidden itself
+	all      bool                // the root directory is opaque
 }
 
 func newOverlay() overlay {
-	return overlay{map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}}
+	return overlay{holes: map[string]struct{}{}, opaque: map[string]struct{}{}, scaffold: map[string]struct{}{}, whole: map[string]struct{}{}}
 }
 
 // makeHole has overlayfs show nothing at rel, unless this layer has something
@@ -89,6 +91,9 @@ func (e *extractor) hideBelow(rel string) error {
 	if rel == "" {
 		return e.hideAll()
 	}
+	if _, ok := e.over.opaque[rel]; ok {
+		return nil
+	}
 	if needless, err := e.hidesNothing(rel); needless || err != nil {
 		return err
 	}
@@ -110,6 +115,10 @@ func (e *extractor) hideBelow(rel string) error {
 // hideAll has overlayfs show nothing of lower layers. The roots of layers it merges
 // always, so that each thing in them is hidden alone.
 func (e *extractor) hideAll() error {
+	if e.over.all {
+		return nil
+	}
+	e.over.all = true
 	if err := e.openLower(); err != nil {
 		return err
 	}
@@ -196,28 +205,29 @@ func (e *extractor) opaqueAttr() string {
 	return "trusted.overlay.opaque"
 }
 
-// copyUp puts the file that a layer below has at rel into this one, as overlayfs
-// does for a hard link to it. What isn't there stays so.
+// copyUp has this layer have what a layer below has at rel, as overlayfs does for a
+// hard link to it: it is the same file, which nobody writes to. What isn't there, or
+// is a directory, stays so.
 func (e *extractor) copyUp(rel string) error {
 	fi, err := e.lstat(rel)
 	if err != nil || fi != nil {
 		return err
 	}
-	from, fi, err := e.lowerFile(rel)
-	if err != nil || fi == nil {
+	from, fi, err := e.findLower(rel)
+	if err != nil || fi == nil || fi.IsDir() {
 		return err
 	}
-	h, err := e.headerOf(from.Name()+"/"+rel, fi)
-	if err != nil {
-		return err
-	}
-	f, err := from.Open(rel)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	if err := e.makeParents(parentOf(rel), false); err != nil {
 		return err
 	}
-	return e.put(rel, h, f)
+	if e.steps++; e.steps > e.max {
+		return fmt.Errorf("%w: over %d entries", oci.ErrTooLarge, e.max)
+	}
+	err = e.keepTimes(parentOf(rel), func() error { return e.fs.Link(from.Name()+"/"+rel, e.abs(rel)) })
+	if err != nil {
+		return &os.LinkError{Op: "link", Old: from.Name() + "/" + rel, New: e.abs(rel), Err: err}
+	}
+	e.upper.addAll(rel)
+	e.opt.Sums.set(rel, put{flag: tar.TypeLink})
+	return nil
 }

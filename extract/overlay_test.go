@@ -107,3 +107,75 @@ func TestOverlayParents(t *testing.T) {
 		t.Errorf("got %o %d:%d %v, want %o %d:%d %v", b.Mode, b.Uid, b.Gid, b.Mtim, a.Mode, a.Uid, a.Gid, a.Mtim)
 	}
 }
+
+// TestAttributesThatMeanNothing: a layer's own attributes of overlayfs are shown,
+// and not acted on.
+func TestAttributesThatMeanNothing(t *testing.T) {
+	need.Root(t)
+	names := map[string]string{"opaque": "y", "redirect": "/etc", "metacopy": "", "origin": "x", "overlay.opaque": "y"}
+	records := map[string]string{}
+	for n, v := range names {
+		records["SCHILY.xattr.trusted.overlay."+n] = v + "!"
+	}
+	lower, upper, root := t.TempDir(), t.TempDir(), t.TempDir()
+	for dir, in := range map[string][]imagetest.Entry{
+		lower: {imagetest.File("d/below", "1"), imagetest.File("f", "1")},
+		upper: {{Header: tar.Header{Name: "d/", Typeflag: tar.TypeDir, PAXRecords: records}}, imagetest.File("d/beside", "2"),
+			{Header: tar.Header{Name: "f", PAXRecords: records}, Body: "2"}},
+	} {
+		if _, err := extract.Layer(t.Context(), dir, bytes.NewReader(imagetest.Tar(in...)), extract.Options{Overlay: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"d", "f"} {
+		for n := range names {
+			if got, err := unix.Lgetxattr(upper+"/"+name, "trusted.overlay."+n, nil); err == nil && n != "overlay.opaque" {
+				t.Errorf("%s has trusted.overlay.%s on the disk (%d bytes)", name, n, got)
+			}
+		}
+	}
+	if err := unix.Mount("overlay", root, "overlay", unix.MS_RDONLY, "lowerdir="+upper+":"+lower); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if got, want := tree(t, root), []string{"d/", "d/below=1", "d/beside=2", "f=2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLinksToLowerFiles: whatever the type is, and without a copy of the bytes.
+func TestLinksToLowerFiles(t *testing.T) {
+	need.Root(t)
+	lower, upper := t.TempDir(), t.TempDir()
+	var sums extract.Sums
+	for _, l := range []struct {
+		dir string
+		in  []imagetest.Entry
+		opt extract.Options
+	}{
+		{lower, []imagetest.Entry{imagetest.File("d/f", "1"), imagetest.Symlink("d/s", "/nowhere"), {Header: tar.Header{Name: "d/p", Typeflag: tar.TypeFifo}}}, extract.Options{Overlay: true}},
+		{upper, []imagetest.Entry{imagetest.Hardlink("f", "d/f"), imagetest.Hardlink("s", "d/s"), imagetest.Hardlink("p", "d/p"), imagetest.File("d/f", "2")},
+			extract.Options{Overlay: true, Lower: []string{lower}, Sums: &sums}},
+	} {
+		if _, err := extract.Layer(t.Context(), l.dir, bytes.NewReader(imagetest.Tar(l.in...)), l.opt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var a, b unix.Stat_t
+	if err := unix.Lstat(lower+"/d/f", &a); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Lstat(upper+"/f", &b); err != nil || a.Ino != b.Ino {
+		t.Errorf("got inode %d, %v, want %d", b.Ino, err, a.Ino)
+	}
+	if raw, err := os.ReadFile(lower + "/d/f"); err != nil || string(raw) != "1" {
+		t.Errorf("the layer below has %q, %v", raw, err)
+	}
+	if got, err := sums.Check(t.Context(), upper, true); err != nil || got.Entries != 7 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}

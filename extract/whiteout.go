@@ -1,7 +1,6 @@
 package extract
 
 import (
-	"fmt"
 	"io/fs"
 	"path"
 	"time"
@@ -77,6 +76,7 @@ func (e *extractor) clear(rel string) error {
 
 // remove removes rel and all below it. Its parents are no links.
 func (e *extractor) remove(rel string) error {
+	clear(e.dirs)
 	if e.rootless {
 		return e.fs.RemoveAll(e.abs(rel)) // also what it may not read
 	}
@@ -86,22 +86,12 @@ func (e *extractor) remove(rel string) error {
 // keepTimes runs f, which changes the directory rel, and leaves its times as they
 // were.
 func (e *extractor) keepTimes(rel string, f func() error) error {
-	fi, err := e.lstat(rel)
+	st, err := e.fs.Lstatx(e.abs(rel))
 	if err != nil {
-		return err
-	}
-	if fi == nil {
-		return fmt.Errorf("%s: %w", rel, fs.ErrNotExist)
+		return &fs.PathError{Op: "lstat", Path: rel, Err: err}
 	}
 	if err := f(); err != nil {
 		return err
 	}
-	return e.fs.Lutimes(e.abs(rel), accessTime(fi), fi.ModTime())
-}
-
-func accessTime(fi fs.FileInfo) time.Time {
-	if st, ok := fi.Sys().(*unixStat); ok {
-		return time.Unix(st.Atim.Unix())
-	}
-	return fi.ModTime()
+	return e.fs.Lutimes(e.abs(rel), time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()))
 }
