@@ -6,7 +6,7 @@
 #   make interop-full
 #                 a newer dockerd than Debian's: builds it, 10 minutes once
 #   make lint     gofmt, go vet, staticcheck, the floors, doc comments
-#   make fuzz     what reads layers and filters, FUZZTIME each (15s)
+#   make fuzz     what reads layers, archives and filters, FUZZTIME each (10s)
 #   make bench    benchmarks of the hot paths
 #   make build    bin/quaymaster, static
 #   make set-up   what the tests need of the machine (Debian packages)
@@ -21,11 +21,13 @@ MODULES := . internal/e2e
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LINTER := .bin/golangci-lint
 
-# The tar pass, the sniffing of codecs, the grammar of filters, whiteouts. make
-# test runs the seeds of these and of all others. Go would shorten an input that
-# it finds interesting for a minute, and try no other meanwhile.
-FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge
-FUZZTIME ?= 15s
+# The tar pass, the sniffing of codecs, the grammar of filters, whiteouts, archives,
+# what daemons send, paths with placeholders. make test runs the seeds of these and
+# of all others. Go would shorten an input that it finds interesting for a minute,
+# and try no other meanwhile.
+FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
+	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath
+FUZZTIME ?= 10s
 
 .PHONY: demo test interop interop-full lint fuzz bench build set-up clean
 
