@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/internal/dockersave"
@@ -62,6 +63,9 @@ func target(_ context.Context, u backend.URI, env backend.Env) (oci.Target, erro
 	path, ref, err := splitPath(u, "stdout")
 	if err != nil {
 		return nil, err
+	}
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		return nil, oci.Usage(fmt.Sprintf("%s: %s is a folder; name a file", u, path))
 	}
 	overwrite, err := u.OptionBool("overwrite", false)
 	if err != nil {
