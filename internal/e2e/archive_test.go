@@ -27,7 +27,7 @@ import (
 )
 
 // TestArchivesRun is what an archive is for: Docker loads it, runs the image, and
-// saves the same one; skopeo and go-containerregistry read it.
+// saves the same one; podman, skopeo and go-containerregistry read it.
 func TestArchivesRun(t *testing.T) {
 	img := debianImage(t)
 	layout := layoutOf(t, img)
@@ -50,6 +50,14 @@ func TestArchivesRun(t *testing.T) {
 	}
 	if got := strings.TrimSpace(d.Do(t, "image", "inspect", "--format={{.Id}}", ref)); got != string(m.Config.Digest) {
 		t.Errorf("its ID is %s, want %s", got, m.Config.Digest)
+	}
+
+	p := daemontest.Podman(t)
+	if got := p.Do(t, "load", "--input", ours); !strings.Contains(got, ref) {
+		t.Errorf("podman load says %q", got)
+	}
+	if got := strings.TrimSpace(p.Do(t, "image", "inspect", "--format={{.Id}}", ref)); got != m.Config.Digest.Encoded() {
+		t.Errorf("podman's ID is %s, want %s", got, m.Config.Digest)
 	}
 
 	out := filepath.Join(dir, "skopeo")
