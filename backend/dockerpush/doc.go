@@ -15,5 +15,6 @@
 //
 // The daemon must be on this machine and see its 127.0.0.1: Docker
 // takes a self-signed certificate there without being told to, and podman is told.
-// A run that is killed leaves a tag 127.0.0.1:PORT/quaymaster-push/… in the daemon.
+// A run that is killed leaves a tag 127.0.0.1:PORT/quaymaster-push/… in the daemon;
+// the next run removes it, unless the image has no other name.
 package dockerpush

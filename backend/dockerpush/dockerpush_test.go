@@ -50,6 +50,7 @@ func TestDaemons(t *testing.T) {
 			t.Run("nobody else", func(t *testing.T) { nobodyElse(t, d) })
 			t.Run("faults", func(t *testing.T) { faults(t, d) })
 			t.Run("closed", func(t *testing.T) { closed(t, d) })
+			t.Run("killed", func(t *testing.T) { killed(t, d) })
 			t.Run("no room", func(t *testing.T) { noRoom(t, d) })
 		})
 	}
@@ -332,7 +333,7 @@ func closed(t *testing.T, d daemontest.Daemon) {
 	if len(warned) != 1 || !strings.Contains(warned[0], p.repo+":v1 may be left") || !strings.Contains(warned[0], "out of order") {
 		t.Errorf("warned: %q", warned)
 	}
-	if _, err := src.Head(t.Context(), ""); err == nil || len(p.calls) > 3 {
+	if _, err := src.Head(t.Context(), ""); err == nil || len(p.calls) > 4 {
 		t.Errorf("after Close: %v, calls %q", err, p.calls)
 	}
 	d.Do(t, "rmi", p.repo+":v1")

@@ -46,6 +46,7 @@ func (s *source) push(ctx context.Context) (_ *store, err error) {
 	}
 	defer r.stop()
 	repository, tag := r.address()+"/"+r.repository, cmp.Or(s.ref.Tag, "latest")
+	s.sweep(ctx)
 	// Tagging isn't given up halfway: we wouldn't know whether there is a tag.
 	if err := s.tag(context.WithoutCancel(ctx), repository, tag); err != nil {
 		return nil, err
@@ -91,13 +92,18 @@ func (s *source) tag(ctx context.Context, repository, tag string) error {
 func (s *source) untag(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), untagTime)
 	defer cancel()
-	err := s.client.Send(ctx, engine.Call{
-		Method: http.MethodDelete, Path: "/images/" + engine.EscapeRef(name),
-		Query: url.Values{"noprune": {"true"}},
-	})
+	err := s.remove(ctx, name)
 	if err != nil && !errors.Is(err, oci.ErrNotFound) {
 		s.env.Warnf("the tag %s may be left in the daemon at %s: %v", name, s.client, err)
 	}
+}
+
+// remove takes the name off an image.
+func (s *source) remove(ctx context.Context, name string) error {
+	return s.client.Send(ctx, engine.Call{
+		Method: http.MethodDelete, Path: "/images/" + engine.EscapeRef(name),
+		Query: url.Values{"noprune": {"true"}},
+	})
 }
 
 // ask has the daemon push repository:tag, and waits until it is done.
