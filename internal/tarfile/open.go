@@ -30,8 +30,8 @@ const maxWindow = 128 << 20
 //
 // Errors name the file and match [oci.ErrNotFound], [oci.ErrUsage] for a folder,
 // [oci.ErrInvalid] for what is no tar or ends too early, [oci.ErrUnsupported] for
-// another compression, [oci.ErrTooLarge] for over a million members or 64 MiB of
-// names.
+// another compression, [oci.ErrTooLarge] for over a million members, 64 MiB of
+// names, or a decompression bomb.
 func Open(ctx context.Context, path string) (*File, error) {
 	a, err := open(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +124,8 @@ func openFile(ctx context.Context, path string) (*os.File, error) {
 
 // read spools r.
 func read(ctx context.Context, r io.Reader, name string) (*File, error) {
-	br := bufio.NewReaderSize(within{ctx, r}, 128<<10)
+	in := &within{ctx: ctx, r: r}
+	br := bufio.NewReaderSize(in, 128<<10)
 	head, err := br.Peek(headSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -138,12 +139,15 @@ func read(ctx context.Context, r io.Reader, name string) (*File, error) {
 		return nil, fmt.Errorf("%w: %w", oci.ErrInvalid, err)
 	}
 	defer done()
+	if codec != plain {
+		dec = &inflated{r: dec, in: in, from: ratioFrom}
+	}
 	f, err := spool.New("", name)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{dec}, make([]byte, 128<<10)); err != nil {
-		if _, ok := errors.AsType[*fs.PathError](err); !ok && codec != plain && ctx.Err() == nil {
+		if _, ok := errors.AsType[*fs.PathError](err); !ok && codec != plain && ctx.Err() == nil && !errors.Is(err, oci.ErrTooLarge) {
 			err = fmt.Errorf("%w: %s: %w", oci.ErrInvalid, codec, err)
 		}
 		return nil, errors.Join(err, f.Close())
@@ -151,17 +155,43 @@ func read(ctx context.Context, r io.Reader, name string) (*File, error) {
 	return index(ctx, f, name)
 }
 
-// within is a reader that fails once ctx has ended.
+// within is a reader that counts, and fails once ctx has ended.
 type within struct {
 	ctx context.Context
 	r   io.Reader
+	n   int64
 }
 
-func (w within) Read(p []byte) (int, error) {
+func (w *within) Read(p []byte) (int, error) {
 	if err := context.Cause(w.ctx); err != nil {
 		return 0, err
 	}
-	return w.r.Read(p)
+	n, err := w.r.Read(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// What an archive may grow to, as layers may: over ratioFrom bytes, maxRatio times
+// what it is compressed.
+const (
+	maxRatio  = 500
+	ratioFrom = 1 << 30
+)
+
+// inflated keeps a bomb from filling the disk.
+type inflated struct {
+	r    io.Reader
+	in   *within
+	from int64
+	n    int64
+}
+
+func (i *inflated) Read(p []byte) (int, error) {
+	n, err := i.r.Read(p)
+	if i.n += int64(n); i.n > i.from && i.n/maxRatio > i.in.n {
+		return 0, fmt.Errorf("%w: %d bytes become more than %d: a decompression bomb", oci.ErrTooLarge, i.in.n, i.n)
+	}
+	return n, err
 }
 
 // index reads the headers of f, which it closes if there is an error.

@@ -312,3 +312,15 @@ func TestContextEndsReading(t *testing.T) {
 		t.Errorf("a file: %v", err)
 	}
 }
+
+func TestBombsAreDefused(t *testing.T) {
+	in := &within{ctx: t.Context(), r: bytes.NewReader(gzipped(make([]byte, 8<<20)))}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, &inflated{r: z, in: in, from: 4 << 20})
+	if !errors.Is(err, oci.ErrTooLarge) || n > 5<<20 || n < 3<<20 {
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+}
