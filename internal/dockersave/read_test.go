@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -121,6 +122,32 @@ func TestSeveralImages(t *testing.T) {
 	}
 	if got := strings.Join(a.Unreadable, ", "); got != "UPPER:1, a b" {
 		t.Errorf("unreadable %q", got)
+	}
+}
+
+// TestManyImagesShareAConfig: what is kept of an image is not what it says that it
+// has, and names that come again cost no more than others.
+func TestManyImagesShareAConfig(t *testing.T) {
+	const images = 3000
+	tags := make([]string, 100)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("app:%d", i/2) // each twice
+	}
+	list := make([]Entry, images)
+	for i := range list {
+		list[i] = Entry{Config: "c", RepoTags: tags, Layers: []string{"base", "app", "base"}}
+	}
+	a := readBytes(t, imagetest.Tar(imagetest.File("c", string(twice.config.Bytes)), imagetest.File("base", string(base)), imagetest.File("app", string(app)), manifest(list...)))
+	for n, i := range a.Images {
+		if id, err := i.ID(); err != nil || id != twice.config.Desc.Digest {
+			t.Fatalf("image %d: %s, %v", n, id, err)
+		}
+		if want := map[bool]int{true: 50}[n == images-1]; len(i.Names) != want {
+			t.Fatalf("image %d has %d names, want %d", n, len(i.Names), want)
+		}
+	}
+	if len(a.configs) != 1 || len(a.layers) != 2 {
+		t.Errorf("%d configs and %d layers are kept", len(a.configs), len(a.layers))
 	}
 }
 
