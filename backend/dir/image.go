@@ -41,19 +41,19 @@ type image struct {
 
 // Resolve takes the image's tag or digest, "" for the image itself, and names of
 // others in the folder.
-func (i *image) Resolve(_ context.Context, ref string) (oci.Descriptor, []byte, error) {
-	d, raw, err := i.resolve(ref)
+func (i *image) Resolve(ctx context.Context, ref string) (oci.Descriptor, []byte, error) {
+	d, raw, err := i.resolve(ctx, ref)
 	if err != nil {
 		return oci.Descriptor{}, nil, oci.Wrap(err, "read "+i.ref.String()+" in", i.images.path, oci.Descriptor{})
 	}
 	return d, raw, nil
 }
 
-func (i *image) resolve(ref string) (oci.Descriptor, []byte, error) {
+func (i *image) resolve(ctx context.Context, ref string) (oci.Descriptor, []byte, error) {
 	if ref == "" || ref == i.ref.Tag || ref == string(i.ref.Digest) {
-		return i.made()
+		return i.made(ctx)
 	}
-	if d, raw, err := i.made(); err == nil && ref == string(d.Digest) {
+	if d, raw, err := i.made(ctx); err == nil && ref == string(d.Digest) {
 		return d, raw, nil
 	}
 	if oci.IsDigest(ref) {
@@ -68,7 +68,7 @@ func (i *image) resolve(ref string) (oci.Descriptor, []byte, error) {
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	return other.made()
+	return other.made(ctx)
 }
 
 // Head is Resolve: there is no shorter way.
@@ -78,7 +78,7 @@ func (i *image) Head(ctx context.Context, ref string) (oci.Descriptor, error) {
 }
 
 // made makes the manifest up, once.
-func (i *image) made() (oci.Descriptor, []byte, error) {
+func (i *image) made(ctx context.Context) (oci.Descriptor, []byte, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.desc.Digest != "" {
@@ -100,7 +100,7 @@ func (i *image) made() (oci.Descriptor, []byte, error) {
 	}
 	files, layers := map[oci.Digest]string{}, make([]oci.Descriptor, len(ids))
 	for n, file := range i.manifest.Layers {
-		size, err := i.tarSize(file)
+		size, err := i.tarSize(ctx, file)
 		if err != nil {
 			return oci.Descriptor{}, nil, fmt.Errorf("layer %d: %w", n, err)
 		}
@@ -150,11 +150,12 @@ func (i *image) readConfig() ([]byte, oci.Digest, error) {
 
 // tarSize gives the bytes of the tar in file: those of the file, unless it is
 // compressed, as some programs leave what a daemon gave them.
-func (i *image) tarSize(file string) (int64, error) {
+func (i *image) tarSize(ctx context.Context, file string) (int64, error) {
 	f, size, codec, err := i.open(file)
 	if err != nil || codec == layer.None {
 		return size, errors.Join(err, closing(f))
 	}
+	f = safepath.Within(ctx, f)
 	r, err := layer.Open(f, layer.Options{})
 	if err == nil {
 		size, err = io.Copy(io.Discard, r)
@@ -198,7 +199,7 @@ func (i *image) open(file string) (io.ReadCloser, int64, layer.Codec, error) {
 
 // Fetch opens the config, or a layer by its diffID.
 func (i *image) Fetch(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error) {
-	_, _, err := i.made()
+	_, _, err := i.made(ctx)
 	if err != nil {
 		return nil, oci.Wrap(err, "read blob", i.images.path, d)
 	}

@@ -26,7 +26,7 @@ type images struct {
 	list      []*image // as Discover last gave them
 }
 
-func source(_ context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
+func source(ctx context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
 	path, ref, err := u.Path()
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func source(_ context.Context, u backend.URI, env backend.Env) (backend.Images, 
 		return fail(err)
 	}
 	m := &images{path: path, root: root, ref: ref, env: env}
-	if err := m.read(); err != nil {
+	if err := m.read(ctx); err != nil {
 		return fail(errors.Join(err, root.Close()))
 	}
 	return m, nil
@@ -57,8 +57,8 @@ func source(_ context.Context, u backend.URI, env backend.Env) (backend.Images, 
 func (m *images) Bulk() bool { return m.ref == "" }
 
 // read lists the folder as it is now.
-func (m *images) read() error {
-	all, lines, err := members(m.root, m.path)
+func (m *images) read(ctx context.Context) error {
+	all, lines, err := members(ctx, m.root, m.path)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (m *images) read() error {
 	for _, one := range all {
 		i := &image{member: one, images: m}
 		if one.ref.Repository == "" { // nothing names it but what it is
-			d, _, err := i.made()
+			d, _, err := i.made(ctx)
 			if err != nil {
 				i.err, d.Digest = err, ""
 			}

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type member struct {
 // members lists the images that the catalog names; of a folder without one,
 // those of its manifest files, as docker save writes them too. Lines are for the
 // user. The error matches [oci.ErrUsage] if there is neither.
-func members(root *os.Root, path string) (all []member, lines []string, err error) {
+func members(ctx context.Context, root *os.Root, path string) (all []member, lines []string, err error) {
 	raw, _, err := safepath.ReadFile(root, catalogFile, maxCatalogSize)
 	switch {
 	case err == nil:
@@ -35,7 +36,7 @@ func members(root *os.Root, path string) (all []member, lines []string, err erro
 		if err != nil {
 			return nil, nil, err
 		}
-		all, lines = c.members(root)
+		all, lines = c.members(ctx, root)
 	case errors.Is(err, fs.ErrNotExist):
 		if all, err = uncatalogued(root); err != nil {
 			return nil, nil, err
@@ -46,6 +47,9 @@ func members(root *os.Root, path string) (all []member, lines []string, err erro
 	default:
 		return nil, nil, err
 	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, nil, err
+	}
 	slices.SortStableFunc(all, func(a, b member) int {
 		return cmp.Or(cmp.Compare(a.ref.String(), b.ref.String()), cmp.Compare(a.file, b.file))
 	})
@@ -54,8 +58,12 @@ func members(root *os.Root, path string) (all []member, lines []string, err erro
 
 // members reads the manifest file of each image. One that is another image's by
 // now, as manifest.json is the last one's that was written, is left out.
-func (c catalog) members(root *os.Root) (all []member, lines []string) {
+func (c catalog) members(ctx context.Context, root *os.Root) (all []member, lines []string) {
+	files := manifestFiles{root: root, read: map[string]manifestFile{}}
 	for _, image := range slices.Sorted(maps.Keys(c)) {
+		if ctx.Err() != nil {
+			break
+		}
 		tags, _ := c[image].(map[string]any)
 		for _, tag := range slices.Sorted(maps.Keys(tags)) {
 			i := id{image, tag}
@@ -64,7 +72,7 @@ func (c catalog) members(root *os.Root) (all []member, lines []string) {
 				continue // another program's
 			}
 			m := member{file: file}
-			if m.manifest, m.err = c.manifestOf(root, i); errors.Is(m.err, errOther) {
+			if m.manifest, m.err = c.manifestOf(files, i); errors.Is(m.err, errOther) {
 				lines = append(lines, fmt.Sprintf("%s lists %s, but %v; it is left out", catalogFile, quoted(i), m.err))
 				continue
 			}
@@ -86,9 +94,9 @@ func quoted(i id) string { return fmt.Sprintf("%.200q", i.String()) }
 var errOther = errors.New("that is another image")
 
 // manifestOf gives the manifest of i from the file that the catalog names.
-func (c catalog) manifestOf(root *os.Root, i id) (manifest, error) {
+func (c catalog) manifestOf(files manifestFiles, i id) (manifest, error) {
 	file := c.file(i)
-	list, err := readManifests(root, file)
+	list, err := files.get(file)
 	if err != nil {
 		return manifest{}, safepath.Missing(err)
 	}
@@ -113,6 +121,26 @@ func (c catalog) manifestOf(root *os.Root, i id) (manifest, error) {
 		}
 	}
 	return found[0], nil
+}
+
+// manifestFiles are read once, however many images the catalog has in one.
+type manifestFiles struct {
+	root *os.Root
+	read map[string]manifestFile
+}
+
+type manifestFile struct {
+	list []manifest
+	err  error
+}
+
+func (m manifestFiles) get(name string) ([]manifest, error) {
+	f, ok := m.read[name]
+	if !ok {
+		f.list, f.err = readManifests(m.root, name)
+		m.read[name] = f
+	}
+	return f.list, f.err
 }
 
 // uncatalogued lists the images of manifest.json and manifest-*.json by what

@@ -310,6 +310,12 @@ func TestReadsCompressedLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Its size is found by reading it.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := sourceOf(t, images, "").Resolve(ctx, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
 	same(t, sourceOf(t, images, ""), first, false)
 }
 
