@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,7 +150,7 @@ func ReadProgress(r io.Reader, each func(Message)) error {
 		}
 		var m Message
 		if err := json.Unmarshal(line, &m); err != nil {
-			return errors.Join(failed, fmt.Errorf("progress: %w: %w", oci.ErrInvalid, err))
+			return cmp.Or(failed, fmt.Errorf("progress: %w: %w", oci.ErrInvalid, err))
 		}
 		text := m.Error
 		if text == "" && m.Detail != nil {

@@ -64,6 +64,7 @@ func TestReadProgress(t *testing.T) {
 		{"empty", "", ""},
 		{"error", `{"status":"a"}` + "\n" + `{"errorDetail":{"message":"no"},"error":"no"}`, "no"},
 		{"the first error counts, what follows is read", `{"error":"first"}` + "\n" + `{"error":"second"}`, "first"},
+		{"an error, and then no JSON", `{"error":"first"}` + "\n<html>", "first"},
 		{"detail alone", `{"errorDetail":{"message":"why"}}`, "why"},
 		{"an error without words", `{"errorDetail":{"code":1}}`, "without words"},
 		{"control characters", `{"error":"a\u001b[31mb\nc"}`, "a[31mb c"},
@@ -74,7 +75,7 @@ func TestReadProgress(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			err := engine.ReadProgress(strings.NewReader(tt.in), nil)
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n")) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
