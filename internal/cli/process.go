@@ -32,7 +32,10 @@ a layer that images share moves once, and what was written is verified. An image
 that fails doesn't stop the others. Run it again to do what is missing.
 
 With -f, filters change images on their way, in the order given; each layer goes
-through all of them in one pass, and one that they leave as it was keeps its blob.`,
+through all of them in one pass, and one that they leave as it was keeps its blob.
+
+What SOURCE and DESTINATION can be: quaymaster help places. A path may have
+{registry} {namespace} {repo} {name} {tag} {digest} {arch}: a place for each image.`,
 		Example: `  quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
   quaymaster process 'quay://kolla/*:latest' registry://mirror.example.com/upstream
   quaymaster process 'quay://kolla/*:latest' 'tar://out/{repo}-{tag}.tar'

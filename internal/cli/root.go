@@ -68,9 +68,9 @@ first-class registry.
   quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
 
 Every flag has an environment variable QUAYMASTER_<FLAG>, for example
-QUAYMASTER_IMAGE_PARALLEL. Data goes to stdout, everything else to stderr.
-Exit status: 0 done, 1 something failed, 2 usage or configuration, 3 refused by
-a safety rule, 130 interrupted.`,
+QUAYMASTER_IMAGE_PARALLEL. All sources and destinations: quaymaster help places.
+Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something
+failed, 2 usage or configuration, 3 refused by a safety rule, 130 interrupted.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -125,7 +125,19 @@ a safety rule, 130 interrupted.`,
 		_ = p.MarkHidden(name) // it is there
 	}
 	root.AddCommand(a.oldCmds()...)
+	root.AddCommand(placesTopic())
 	root.AddCommand(a.listCmd(), a.infoCmd(), a.searchCmd(), a.checkCmd(), a.diffCmd(), a.processCmd(), a.loginCmd(), a.logoutCmd(), a.versionCmd())
+	for _, c := range root.Commands() {
+		if strings.Contains(c.Use, " SOURCE") {
+			c.ValidArgsFunction = completePlaces(c.Name() == "process")
+		}
+		completeWords(c)
+	}
+	completeWords(root)
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = args("bash|fish|powershell|zsh"), func(c *cobra.Command, _ []string) error { return c.Args(c, nil) }
+	}
 	return root
 }
 
