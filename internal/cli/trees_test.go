@@ -24,7 +24,7 @@ func trees() map[string]imagetest.Image {
 	return map[string]imagetest.Image{
 		"tree/app": imagetest.New(imagetest.Linux, nil, base, devices, plain(imagetest.File("etc/.wh.motd", ""))),
 		"tree/odd": imagetest.New(imagetest.Linux, nil, plain(imagetest.File("a\x1b[31mb\nc", ""), imagetest.File("no\xffutf8", ""))),
-		"tree/cut": imagetest.New(imagetest.Linux, nil, base, imagetest.Gzip(raw[:1024])),
+		"tree/cut": imagetest.New(imagetest.Linux, nil, base, imagetest.Gzip(raw[:1100])),
 	}
 }
 
