@@ -38,6 +38,10 @@ func TestOldCommandsWithADaemon(t *testing.T) {
 		t.Errorf("the daemon has %q", names)
 	}
 
+	plan := must(env, "process", "--dry-run", "docker://kolla/nova-api:2025.1", "ocidir://"+in("layout"))
+	if !strings.Contains(plan.out, "size unknown") || !strings.Contains(plan.talk, "0 B and 1 of unknown size to move") {
+		t.Errorf("the plan is %q, %q", plan.out, plan.talk)
+	}
 	got := must(nil, "docker-to-tarfile", "kolla/nova-api", "2025.1", in("nova.tar"), "--socket", d.Socket, "--normalize-timestamps", "--timestamp", "7")
 	if !strings.Contains(got.talk, "Warning: docker-to-tarfile is deprecated") {
 		t.Errorf("no notice: %s", got.talk)

@@ -89,7 +89,13 @@ func (a *app) plan(r *oci.Report) error {
 	if a.work.output != "text" {
 		return a.printJSON(r)
 	}
+	unknown := 0
 	for _, i := range r.Images {
+		size := bytesText(i.BytesMoved) + " to move, " + bytesText(i.BytesShared) + " there already"
+		if i.Status == oci.StatusPlanned && i.BytesMoved == 0 && i.BytesShared == 0 { // each image has a config
+			size = "size unknown until a daemon streams it"
+			unknown++
+		}
 		action := "copy"
 		switch i.Status {
 		case oci.StatusSkipped:
@@ -97,13 +103,17 @@ func (a *app) plan(r *oci.Report) error {
 		case oci.StatusFailed:
 			action = "fail"
 		}
-		if _, err := fmt.Fprintln(a.out, oneLine(fmt.Sprintf("%s  %s  ->  %s  %s to move, %s there already", action, i.Reference, i.Destination, bytesText(i.BytesMoved), bytesText(i.BytesShared)))); err != nil {
+		if _, err := fmt.Fprintln(a.out, oneLine(fmt.Sprintf("%s  %s  ->  %s  %s", action, i.Reference, i.Destination, size))); err != nil {
 			return err
 		}
 	}
 	t := r.Totals
+	moved := bytesText(t.BytesMoved)
+	if unknown > 0 {
+		moved += fmt.Sprintf(" and %d of unknown size", unknown)
+	}
 	a.sayf("Plan: %d to copy, %d up to date, %s to move, %s there already or shared; nothing was written",
-		t.Planned, t.Skipped, bytesText(t.BytesMoved), bytesText(t.BytesShared))
+		t.Planned, t.Skipped, moved, bytesText(t.BytesShared))
 	if t.Failed > 0 {
 		a.failures(r)
 	}
