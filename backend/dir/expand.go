@@ -152,6 +152,11 @@ func (d *destination) fillExpansion(ctx context.Context, root *os.Root, dir stri
 	if lines := warned.Lines(); len(lines) > 0 {
 		d.env.Warnf("%s: expanded %s: %s", d.path, d.ref.Tagged(), strings.Join(lines, "; "))
 	}
+	// Programs that run as root, and devices that anybody may write to, may be in an
+	// image that nobody vouches for.
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return expansion{}, err
+	}
 	tree, err := extract.Count(ctx, dir)
 	return expansion{Config: m.Config, Entries: tree.Entries, Whole: true}, err
 }

@@ -1,6 +1,7 @@
 package dir_test
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"io/fs"
@@ -151,5 +152,23 @@ func TestExpandKilled(t *testing.T) {
 	}
 	if _, err := os.Lstat(path + "/.manifest.quaymaster-dead"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestExpansionIsOnesOwn: others on the machine run nothing of it, whatever the image
+// says of its root.
+func TestExpansionIsOnesOwn(t *testing.T) {
+	img := imagetest.New(imagetest.Linux, nil, imagetest.Entries(
+		imagetest.Entry{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o777}}, imagetest.Entry{Header: tar.Header{Name: "su", Mode: 0o4755}}))
+	path := filepath.Join(t.TempDir(), "f")
+	if _, err := writeExpanded(t, "dir://"+path+"?expand=true", img); err != nil {
+		t.Fatal(err)
+	}
+	fi, err := os.Stat(filepath.Join(path, "manifest"))
+	if err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("got %v, %v", fi.Mode(), err)
+	}
+	if fi, err = os.Stat(filepath.Join(path, "manifest", "su")); err != nil || fi.Mode() != fs.ModeSetuid|0o755 {
+		t.Errorf("got %v, %v", fi.Mode(), err)
 	}
 }

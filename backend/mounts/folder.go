@@ -76,7 +76,7 @@ func (f *folder) look(image string) error {
 		return err
 	}
 	for _, n := range names {
-		if !slices.Contains(ourNames, n.Name()) && !hexRE.MatchString(n.Name()) && !isTemp(n.Name()) {
+		if !slices.Contains(ourNames, n.Name()) && !(n.IsDir() && hexRE.MatchString(n.Name())) && !isTemp(n.Name()) {
 			return oci.Refuse(fmt.Sprintf("%s isn't empty (it has %q); name another folder", f.path, n.Name()))
 		}
 	}
@@ -112,6 +112,9 @@ func (f *folder) begin(ctx context.Context, image string) error {
 	}
 	f.lock = lock
 	if err := f.look(image); err != nil { // another process may have been here
+		return err
+	}
+	if err := f.root.Chmod(".", 0o700); err != nil { // it may have been there
 		return err
 	}
 	if err := f.sweep(); err != nil {

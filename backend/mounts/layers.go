@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,7 +241,14 @@ func (d *destination) extract(ctx context.Context, b oci.Blob) (oci.Descriptor, 
 // prepare makes the folder that a layer is extracted into. Its root looks as the one
 // below does, unless the layer has an entry for it.
 func (d *destination) prepare(id oci.Digest, part string, lower []string) error {
-	if err := os.Mkdir(filepath.Join(d.dir, folderOf(id)), 0o755); err != nil && !os.IsExist(err) {
+	err := d.root.Mkdir(folderOf(id), 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		var fi fs.FileInfo
+		if fi, err = d.root.Lstat(folderOf(id)); err == nil && !fi.IsDir() {
+			err = oci.Refuse(fmt.Sprintf("%s/%s is no folder: remove it", d.path, folderOf(id))) // nor a link to one
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := errors.Join(extract.Remove(part), d.discard(id)); err != nil {

@@ -577,3 +577,36 @@ func TestManyLayers(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFolderThatWasThere: it is closed to others before anything is in it, and no
+// link in it is followed.
+func TestFolderThatWasThere(t *testing.T) {
+	img := newImage(t, ocispec.ImageConfig{}, []imagetest.Entry{imagetest.File("f", "1")})
+	path, outside := t.TempDir(), t.TempDir()
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path string) error {
+		d, err := open(t, uri(path, "?mount=false"))
+		if err == nil {
+			_, err = put(t.Context(), d, img, upwards)
+		}
+		return err
+	}
+	if err := write(path); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("got %v, %v", fi.Mode(), err)
+	}
+	path = t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(path, img.layers[0].DiffID.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(path); !errors.Is(err, oci.ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+	if names, err := os.ReadDir(outside); err != nil || len(names) > 0 {
+		t.Errorf("outside: %v, %v", names, err)
+	}
+}
