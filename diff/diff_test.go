@@ -305,7 +305,7 @@ func TestPlatforms(t *testing.T) {
 func TestTrouble(t *testing.T) {
 	good := imagetest.Files(map[string]string{"f": "1"})
 	raw := imagetest.Tar(imagetest.File("f", "2"), imagetest.File("g", ""))
-	cut := imagetest.Gzip(raw[:1024])
+	cut := imagetest.Gzip(raw[:1100])
 	liar := imagetest.Files(map[string]string{"f": "3"})
 	liar.DiffID = good.Desc.Digest
 	for what, bad := range map[string]imagetest.Layer{"cut off": cut, "not its diffID": liar} {
