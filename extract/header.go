@@ -99,7 +99,7 @@ func takeAttrs(h *tar.Header) map[string]string {
 func (e *extractor) setAttrs(rel string, attrs map[string]string) error {
 	for _, attr := range slices.Sorted(maps.Keys(attrs)) {
 		err := e.fs.Lsetxattr(e.abs(rel), e.onDisk(attr), []byte(attrs[attr]), 0)
-		if slices.ContainsFunc(noAttrs, func(e error) bool { return errors.Is(err, e) }) {
+		if slices.ContainsFunc(noAttrs, func(e error) bool { return errors.Is(err, e) }) || errors.Is(err, unix.ENOSPC) && e.hasSpace() {
 			e.stats.Warnings.count(warnAttr)
 			continue
 		}
@@ -113,6 +113,13 @@ func (e *extractor) setAttrs(rel string, attrs map[string]string) error {
 // noAttrs say that an attribute can't be: this user may not set it, this file
 // system has none of its kind or size, or its value isn't one.
 var noAttrs = []error{unix.EPERM, unix.ENOTSUP, unix.EOPNOTSUPP, unix.EINVAL, unix.ERANGE, unix.E2BIG}
+
+// hasSpace reports whether the disk isn't full: some file systems say so too of
+// attributes that are larger than they have.
+func (e *extractor) hasSpace() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(e.dir, &st) == nil && st.Bavail > 256
+}
 
 // onDisk gives an attribute's name where it means nothing to overlayfs, which
 // shows it by its own name.
