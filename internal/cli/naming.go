@@ -8,6 +8,7 @@ import (
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/bulk"
 	"github.com/quaymaster/quaymaster/discover"
+	"github.com/quaymaster/quaymaster/layout"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -143,11 +144,9 @@ func (s *session) memberName() (func(oci.Item) (oci.Ref, error), error) {
 	if s.images.Bulk() && !s.holds() {
 		return nil, oci.Usage(fmt.Sprintf("%s names one image, but %s stands for many; leave :%s away", s.dest.uri, s.source.uri, member))
 	}
-	ref := oci.Ref{Tag: member}
-	if !oci.ValidTag(member) {
-		if ref, err = oci.ParseRef(member, ""); err != nil {
-			return nil, err
-		}
+	ref, ok := layout.ParseName(member) // as the place itself does
+	if !ok {
+		return nil, oci.Usage(fmt.Sprintf("%s: %q is no image name: write PATH:[host/]repository:tag", s.dest.uri, member))
 	}
 	return func(oci.Item) (oci.Ref, error) { return ref, nil }, nil
 }
