@@ -25,7 +25,7 @@ var Kind = backend.Kind{
 		"architecture": "take the image of this architecture from an index",
 		"variant":      "take this variant of the architecture",
 
-		"max_workers":  "occystrap's: what --parallel is of the run",
+		"max_workers": "occystrap's: what --parallel is of the run",
 
 		backend.CompressionOption: backend.CompressionHelp,
 	},
