@@ -5,7 +5,7 @@
 #   make interop  compare with occystrap, on the same images
 #   make interop-full
 #                 a newer dockerd than Debian's: builds it, 10 minutes once
-#   make lint     gofmt, go vet, staticcheck, the floors, doc comments
+#   make lint     gofmt, go vet, staticcheck, the floors, doc comments, other systems
 #   make fuzz     what reads layers, archives and filters, FUZZTIME each (10s)
 #   make bench    benchmarks of the hot paths
 #   make build    bin/quaymaster, static
@@ -66,6 +66,7 @@ bench:
 
 lint: $(LINTER)
 	for module in $(MODULES); do (cd "$$module" && $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...); done
+	for os in darwin freebsd; do CGO_ENABLED=0 GOOS=$$os go build -o /dev/null ./cmd/quaymaster; done
 
 # The linter has a module of its own, so that it pins its libraries and not ours.
 $(LINTER): tools/go.mod tools/go.sum
