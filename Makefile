@@ -42,7 +42,7 @@ set-up:
 	scripts/set-up.sh
 
 test: set-up
-	for module in $(MODULES); do go -C "$$module" test -race -shuffle=on -timeout=12m -v ./... | awk -f scripts/test.awk; done
+	for module in $(MODULES); do go -C "$$module" test -race -shuffle=on -timeout=20m -v ./... | awk -f scripts/test.awk; done
 
 # Nothing of this may be skipped, on no machine.
 interop: set-up
