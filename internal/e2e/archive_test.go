@@ -29,6 +29,7 @@ import (
 // TestArchivesRun is what an archive is for: Docker loads it, runs the image, and
 // saves the same one; podman, skopeo and go-containerregistry read it.
 func TestArchivesRun(t *testing.T) {
+	t.Parallel()
 	img := debianImage(t)
 	layout := layoutOf(t, img)
 	dir := t.TempDir()

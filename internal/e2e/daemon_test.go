@@ -17,10 +17,16 @@ import (
 )
 
 // TestDocker is docker:// with a real Docker daemon.
-func TestDocker(t *testing.T) { throughDaemon(t, daemontest.Docker(t), "docker-daemon") }
+func TestDocker(t *testing.T) {
+	t.Parallel()
+	throughDaemon(t, daemontest.Docker(t), "docker-daemon")
+}
 
 // TestPodman is docker:// with podman's service.
-func TestPodman(t *testing.T) { throughDaemon(t, daemontest.Podman(t), "") }
+func TestPodman(t *testing.T) {
+	t.Parallel()
+	throughDaemon(t, daemontest.Podman(t), "")
+}
 
 func throughDaemon(t *testing.T, d daemontest.Daemon, transport string) {
 	at := func(name string) string { return "docker://" + name + "?socket=" + d.Socket }

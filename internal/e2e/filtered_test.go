@@ -128,6 +128,7 @@ func later(limit int64) edit {
 // valid, Docker loads and runs it, and what it then sees is what was there, but
 // for what the filters say.
 func TestFilteredImagesRun(t *testing.T) {
+	t.Parallel()
 	original := layoutOf(t, debianImage(t))
 	valid(t, original)
 	d := daemontest.Docker(t)

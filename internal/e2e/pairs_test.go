@@ -57,6 +57,7 @@ type pairDest struct {
 // place. Others read what comes out: it is the same image, and where its layers are
 // stored as they came, by the same manifest.
 func TestPairs(t *testing.T) {
+	t.Parallel()
 	p := newPairing(t)
 	dests := p.dests(t)
 	t.Run("pairs", func(t *testing.T) {

@@ -173,6 +173,7 @@ func openFiles(t *testing.T, pid int) map[string]int64 {
 // opposite, and looks at each part which files the program has open: none but those
 // that are the destination's own. The folder for temporary files isn't there.
 func TestStreamsNeedNoFile(t *testing.T) {
+	t.Parallel()
 	d := map[string]daemontest.Daemon{"docker": daemontest.Docker(t), "podman": daemontest.Podman(t)}
 	const ref = "example.com/streamed/app:v1"
 	// Layers over 512 KiB, which aren't held in memory.
