@@ -44,6 +44,9 @@ type Traits struct {
 	Raw     bool // layers as plain tar, Desc.Digest is the diffID (dir, docker-save, daemon, bundle, mounts)
 	Ordered bool // layers one at a time, lowest first (bundle)
 	Late    bool // one file: none of its images is there before Finish
+	// Ahead: opening an image there costs nothing and writes nothing, so a run
+	// opens images before their turn, looks them up and reads their manifests.
+	Ahead bool
 	// Compression is what layers are to be stored as: "gzip", "zstd" or "none".
 	// "" or "keep" leaves a layer that a manifest describes as it is; what no
 	// manifest describes ([AnnotationSynthetic]) gets gzip. It means nothing
@@ -132,11 +135,19 @@ const AnnotationConfig = "io.quaymaster.config"
 // its registry.
 type Mounter interface {
 	// Mount takes d over from fromRepo. false and no error means that the
-	// registry would not; the blob is to be put.
+	// registry would not; the blob is to be put. From the image's own repository
+	// it tells in one request whether d is there, and begins its upload if not.
 	Mount(ctx context.Context, d Descriptor, fromRepo string) (bool, error)
 	// Sibling reads from another repository of the same registry: where a
 	// mount is refused, the bytes come from there and not from the source again.
 	Sibling(repo string) Source
+}
+
+// A Foreseer is a [Destination] that does better if it knows what comes: a
+// registry asks for tokens of several repositories together.
+type Foreseer interface {
+	// WillWrite says that the image is about to be written. It makes no request.
+	WillWrite()
 }
 
 // A Shelf is a [Target] whose blobs are stored once for all of its images (a
