@@ -31,7 +31,9 @@ func TestEnvironment(t *testing.T) {
 		"stringArray": {"one", "[one]"},
 		"stringSlice": {"one,two", "[one,two]"},
 	}
-	seen := map[string]bool{}
+	// One environment shows its flag of all commands that have it.
+	type setting struct{ flag, env, want string }
+	of := map[setting][]string{} // commands
 	for command, flags := range flagsOf(t, nil) {
 		flags.VisitAll(func(f *pflag.Flag) {
 			if f.Name == "help" {
@@ -44,12 +46,20 @@ func TestEnvironment(t *testing.T) {
 			if f.DefValue == v.want {
 				v.env, v.want = "false", "false"
 			}
-			name := "QUAYMASTER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-			if got := flagsOf(t, map[string]string{name: v.env})[command].Lookup(f.Name).Value.String(); got != v.want {
-				t.Errorf("%s=%s: %s has --%s=%s, want %s", name, v.env, command, f.Name, got, v.want)
-			}
-			seen[f.Name] = true
+			s := setting{f.Name, v.env, v.want}
+			of[s] = append(of[s], command)
 		})
+	}
+	seen := map[string]bool{}
+	for s, commands := range of {
+		name := "QUAYMASTER_" + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
+		got := flagsOf(t, map[string]string{name: s.env})
+		for _, command := range commands {
+			if got := got[command].Lookup(s.flag).Value.String(); got != s.want {
+				t.Errorf("%s=%s: %s has --%s=%s, want %s", name, s.env, command, s.flag, got, s.want)
+			}
+		}
+		seen[s.flag] = true
 	}
 	for _, name := range []string{"parallel", "src-creds", "dest-plain-http", "platform", "dest-template", "sizes", "visibility"} {
 		if !seen[name] {
