@@ -13,6 +13,8 @@ type host struct {
 	limits *hostLimits
 	// asking is held by the one who finds out how the host wants logins.
 	asking chan struct{}
+	// expected are scopes that will be needed.
+	expected expected
 
 	mu        sync.Mutex
 	offer     *challenge // of the last 401
