@@ -64,7 +64,7 @@ func (s source) uses(do func(n ast.Node, pkg, name string)) {
 	})
 }
 
-// tree gives every Go file of the main module and of internal/e2e. Files for the
+// tree gives every Go file of the main module and of the nested ones. Files for the
 // build tag "tools" are left out: they pin modules and are no program.
 func tree(t *testing.T) []source {
 	t.Helper()
