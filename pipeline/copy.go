@@ -2,10 +2,8 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/quaymaster/quaymaster/filter"
 	"github.com/quaymaster/quaymaster/oci"
@@ -21,24 +19,7 @@ import (
 // Nothing is visible under the image's name before everything below it is
 // there. A ctx that ends leaves the status at [oci.StatusInterrupted].
 func Copy(ctx context.Context, img Image, opt Options) (oci.ImageReport, error) {
-	start := time.Now()
-	c := &copier{Image: img, opt: opt, mover: opt.Mover, filters: filterIDs(opt.Filters), report: Unbegun(img.Item, img.To)}
-	if c.mover == nil {
-		c.mover = direct{dest: img.Dest, dry: opt.DryRun}
-	}
-	err := c.run(ctx)
-	c.report.Seconds = time.Since(start).Seconds()
-	if err == nil {
-		return c.report, nil
-	}
-	c.report.Status, c.report.Step, c.report.Error = oci.StatusFailed, "copy", err.Error()
-	if e, ok := errors.AsType[*oci.Error](err); ok {
-		c.report.Step = e.Op
-	}
-	if ctx.Err() != nil {
-		c.report.Status = oci.StatusInterrupted
-	}
-	return c.report, &oci.Error{Op: "copy", Ref: c.report.Reference, Err: err}
+	return Begin(ctx, img, opt).Finish(ctx)
 }
 
 // Unbegun is the report of an image that nothing was done for yet.
@@ -67,6 +48,12 @@ type copier struct {
 	mover   Mover
 	filters string // that change something: [filterIDs]
 
+	there    *oci.Descriptor // what the destination's name has; nil if nothing
+	pin      oci.Digest      // of the manifest that the listing means; "" takes what the tag has
+	chosen   plan
+	children map[oci.Digest]node // of the root, that were read ahead
+	skips    *oci.Descriptor     // set if there is nothing to do: what is there
+
 	config    oci.Digest // that was read to be understood, before anything was moved
 	configRaw []byte
 
@@ -91,71 +78,6 @@ func parse(d oci.Descriptor, raw []byte) (node, error) {
 	return node{d, raw, m}, nil
 }
 
-func (c *copier) run(ctx context.Context) error {
-	there, err := c.there(ctx)
-	if err != nil {
-		return err
-	}
-	if s, ok := c.Source.(oci.Streamer); ok {
-		return c.stream(ctx, s, there)
-	}
-	if there != nil {
-		if same, err := c.sameAsListed(ctx, *there); same || err != nil {
-			return c.skip(ctx, *there, err)
-		}
-	}
-	pin := c.Item.Desc.Digest
-	for {
-		root, err := c.resolve(ctx, pin)
-		if err != nil {
-			return err
-		}
-		err = c.copyRoot(ctx, root, there)
-		if pin == "" || !errors.Is(err, oci.ErrNotFound) || ctx.Err() != nil {
-			return err
-		}
-		// A tag that moves while its image is copied takes parts of it away.
-		if follow, why := c.relook(ctx, pin); why != nil {
-			return why
-		} else if !follow {
-			return err
-		}
-		pin = ""
-	}
-}
-
-// copyRoot copies what root stands for. there is what the name has now, nil if
-// nothing.
-func (c *copier) copyRoot(ctx context.Context, root node, there *oci.Descriptor) error {
-	c.learnt(root.Descriptor)
-	p, err := c.plan(ctx, root)
-	if err != nil {
-		return oci.Wrap(err, "choose platform", c.report.Reference, oci.Descriptor{})
-	}
-	c.report.Platforms, c.report.LeftOut, c.report.Layers = p.platforms, p.leftOut, 0
-	c.wrote(p.root.Descriptor)
-	if there != nil && c.isAt(*there, p) && !c.opt.Filters.Looks {
-		return c.skip(ctx, *there, nil)
-	}
-	if p.root.m == nil {
-		if p.root, err = c.child(ctx, p.root.Descriptor); err != nil {
-			return err
-		}
-		if there != nil && c.isAt(*there, p) && !c.opt.Filters.Looks { // now that its config is known
-			return c.skip(ctx, *there, nil)
-		}
-	}
-	if there != nil && c.foreseen(ctx, p.root, *there) {
-		c.wrote(written(*there))
-		return c.skip(ctx, *there, nil)
-	}
-	if len(p.leftOut) > 0 && len(c.opt.Platforms) == 0 {
-		c.opt.warnf("the destination takes one platform: took %s and left out %s; --platform chooses",
-			strings.Join(p.platforms, ", "), strings.Join(p.leftOut, ", "))
-	}
-	return c.deliver(ctx, p, there)
-}
-
 // wrote notes what the destination's name is to have.
 func (c *copier) wrote(d oci.Descriptor) {
 	if c.report.Written = ""; d.Digest != c.report.Digest && !c.Traits.Raw && !oci.IsSynthetic(d) {
@@ -172,7 +94,16 @@ func (c *copier) learnt(d oci.Descriptor) {
 }
 
 // deliver brings the root and everything below it, and its name last.
-func (c *copier) deliver(ctx context.Context, p plan, there *oci.Descriptor) error {
+func (c *copier) deliver(ctx context.Context) error {
+	there, p := c.there, c.chosen
+	if there != nil && c.foreseen(ctx, p.root, *there) {
+		c.wrote(written(*there))
+		return c.skip(ctx, *there)
+	}
+	if len(p.leftOut) > 0 && len(c.opt.Platforms) == 0 {
+		c.opt.warnf("the destination takes one platform: took %s and left out %s; --platform chooses",
+			strings.Join(p.platforms, ", "), strings.Join(p.leftOut, ", "))
+	}
 	// To know a result before it is sent may take a second pass. A folder is
 	// written to instead.
 	_, registry := c.Dest.(oci.Mounter)
@@ -189,7 +120,7 @@ func (c *copier) deliver(ctx context.Context, p plan, there *oci.Descriptor) err
 		c.report.Status = oci.StatusPlanned
 		return nil
 	case there != nil && (c.isThere(*there, root) || c.Traits.Raw && c.isAt(*there, p)):
-		err = c.skip(ctx, *there, nil)
+		err = c.skip(ctx, *there)
 	default:
 		err = c.commit(ctx, root, p.from)
 	}
@@ -209,6 +140,9 @@ func (c *copier) commit(ctx context.Context, root node, from oci.Descriptor) err
 	}
 	if err := c.Dest.Commit(ctx, root.Descriptor, from); err != nil {
 		return oci.Wrap(err, "commit", c.report.Destination, root.Descriptor)
+	}
+	if c.opt.Committed != nil {
+		c.opt.Committed()
 	}
 	if err := c.verify(ctx, root.Descriptor); err != nil {
 		return err

@@ -7,8 +7,8 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// there gives what the destination's name has now, nil if nothing.
-func (c *copier) there(ctx context.Context) (*oci.Descriptor, error) {
+// lookUp gives what the destination's name has now, nil if nothing.
+func (c *copier) lookUp(ctx context.Context) (*oci.Descriptor, error) {
 	d, err := c.Dest.Head(ctx, "")
 	if errors.Is(err, oci.ErrNotFound) {
 		return nil, nil
@@ -102,10 +102,7 @@ func (c *copier) isThere(there oci.Descriptor, root node) bool {
 }
 
 // skip leaves the image as it is, and with [VerifyFull] reads it.
-func (c *copier) skip(ctx context.Context, there oci.Descriptor, err error) error {
-	if err != nil {
-		return err
-	}
+func (c *copier) skip(ctx context.Context, there oci.Descriptor) error {
 	c.report.Status = oci.StatusSkipped
 	if c.opt.Verify == VerifyFull && !c.opt.DryRun {
 		return c.verify(ctx, there)

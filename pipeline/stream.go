@@ -93,8 +93,11 @@ func (c *copier) stream(ctx context.Context, src oci.Streamer, there *oci.Descri
 	}
 	if there != nil {
 		same, err := s.isToldThere(ctx, *there)
-		if same || err != nil {
-			return c.skip(ctx, *there, err)
+		if err != nil {
+			return err
+		}
+		if same {
+			return c.skip(ctx, *there)
 		}
 	}
 	if c.opt.DryRun {

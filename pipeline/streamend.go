@@ -59,7 +59,7 @@ func (s *streaming) close(ctx context.Context, there *oci.Descriptor) error {
 	}
 	s.wrote(root.Descriptor)
 	if there != nil && s.isThere(*there, root) {
-		err = s.skip(ctx, *there, nil)
+		err = s.skip(ctx, *there)
 	} else {
 		err = s.commit(ctx, root, origin(base))
 	}

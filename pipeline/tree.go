@@ -177,6 +177,9 @@ func (t *tree) manifest(ctx context.Context, d oci.Descriptor, depth int, v *vis
 
 // child reads the manifest that an index describes as d.
 func (c *copier) child(ctx context.Context, d oci.Descriptor) (node, error) {
+	if n, ok := c.children[d.Digest]; ok && n.Size == d.Size && (d.MediaType == "" || n.MediaType == d.MediaType) {
+		return n, nil
+	}
 	n, err := readChild(ctx, c.Source, d)
 	return n, oci.Wrap(err, "get manifest", c.report.Reference, d)
 }
