@@ -74,6 +74,9 @@ type fakeRegistry struct {
 	realm  string        // "" is its own
 	life   time.Duration // of tokens; 0 is an hour
 	opaque bool          // tokens are no JWT
+	most   int           // repositories that a token allows, of those asked for the first; 0 is any
+	whole  bool          // instead, requests for more than most are refused
+	closed string        // repositories with this in their names are nobody's
 	mu     sync.Mutex
 	tokens map[string]scopes
 	serial int
@@ -112,7 +115,7 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			realm = f.URL + "/v2/auth"
 		}
 		challenge := fmt.Sprintf(`Bearer realm="%s",service="fake"`, realm)
-		if l := need.list(); len(l) > 0 {
+		if l := need.list(nil); len(l) > 0 {
 			challenge += fmt.Sprintf(`,scope="%s"`, strings.Join(l, " "))
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
@@ -134,10 +137,21 @@ func (f *fakeRegistry) auth(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"errors":[{"code":"UNAUTHORIZED","message":"no robot with %s and password %s"}]}`, user, password)
 		return
 	}
-	asked := parseScopes(r.URL.Query()["scope"])
+	list := r.URL.Query()["scope"]
+	if f.whole && len(list) > f.most {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	if f.most > 0 && len(list) > f.most {
+		list = list[:f.most]
+	}
+	asked := parseScopes(list)
 	granted := scopes{}
 	var access []map[string]any
 	for key, actions := range asked {
+		if f.closed != "" && strings.Contains(key, f.closed) {
+			actions = nil
+		}
 		if !login {
 			if !strings.HasPrefix(key, "repository:public/") {
 				actions = nil

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"sync"
@@ -11,7 +12,8 @@ import (
 type host struct {
 	url    *url.URL // scheme and host only
 	limits *hostLimits
-	// asking is held by the one who finds out how the host wants logins.
+	// asking is held by the one who finds out how the host wants logins, with a
+	// question of its own or with the first request.
 	asking chan struct{}
 	// expected are scopes that will be needed.
 	expected expected
@@ -19,6 +21,7 @@ type host struct {
 	mu        sync.Mutex
 	offer     *challenge // of the last 401
 	asked     bool       // whether /v2/ was asked, or a 401 came
+	met       bool       // somebody found out, or gave up
 	open      bool       // a repository was read without a token
 	onNet     bool       // a connection went to a public address, once is enough
 	exhausted int        // requests in a row that failed after every attempt
@@ -49,10 +52,45 @@ func (h *host) challenge() (c *challenge, asked bool) {
 func (h *host) challenged(c *challenge) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.asked = true
+	h.asked, h.met = true, true
 	if c != nil {
 		h.offer = c
 	}
+}
+
+// scout waits while somebody makes the first request to h. The one who is to
+// make it gets a function to call at its end; nil means that it was made.
+func (h *host) scout(ctx context.Context) (end func(), err error) {
+	h.mu.Lock()
+	met := h.met
+	h.mu.Unlock()
+	if met {
+		return nil, nil
+	}
+	select {
+	case h.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	end = func() { <-h.asking }
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.met {
+		end()
+		return nil, nil
+	}
+	return end, nil
+}
+
+// scouted takes note of the answer to the first request, nil if there is none:
+// then nobody waits any more, or each would wait for a dead host in turn.
+func (h *host) scouted(resp *http.Response) {
+	if resp != nil && resp.StatusCode == http.StatusUnauthorized {
+		h.challenged(chooseChallenge(resp.Header))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.met = true
 }
 
 func (h *host) readable() {

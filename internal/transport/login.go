@@ -9,8 +9,8 @@ import (
 // authorize gives the Authorization that c is sent with, "" for none.
 //
 // With a login, the registry is first asked how it wants to be signed in at;
-// without one the request goes as it is, since much may be read like that. Once
-// a registry has named its token service, a token is asked for before each
+// without one the request goes as it is, since much may be read like that; the
+// first of them alone, for its answer tells the others. Once a registry has named its token service, a token is asked for before each
 // request that none is there for, which saves a 401 a repository; except where
 // nobody is signed in and repositories were seen to be readable without.
 func (t *Transport) authorize(c *call) (string, error) {
@@ -33,6 +33,12 @@ func (t *Transport) authorize(c *call) (string, error) {
 		}
 		offer, _ = c.host.challenge()
 	}
+	if !asked && cred.IsZero() && !hasBody(c.req) {
+		if c.scout, err = c.host.scout(ctx); err != nil {
+			return "", err
+		}
+		offer, _ = c.host.challenge()
+	}
 	switch {
 	case offer == nil:
 		return "", nil
@@ -40,7 +46,7 @@ func (t *Transport) authorize(c *call) (string, error) {
 		c.basic = cred.basic() != ""
 		return cred.basic(), nil
 	}
-	need, ask := neededScopes(c.req, c.kind, c.repo)
+	need, also, origin := neededScopes(c.req, c.kind, c.repo)
 	if cred.IsZero() && !c.renewed && (c.host.isReadable() || len(need) == 0) {
 		return "", nil
 	}
@@ -53,9 +59,19 @@ func (t *Transport) authorize(c *call) (string, error) {
 		t.log.Debug(c.hint)
 		cred = Credential{}
 	}
-	need, ask = need.with(c.extra), ask.with(c.extra)
-	tok, fresh, err := t.session(c.host, cred).token(ctx, need, ask, func(ctx context.Context, want scopes) (*token, error) {
-		return t.fetchToken(ctx, c.host, r, offer.service, want, cred)
+	c.need = need.with(c.extra)
+	c.session = t.session(c.host, cred)
+	tok, fresh, err := c.session.token(ctx, want{
+		need: c.need, also: also, origin: origin,
+		ahead: func(ctx context.Context, push bool) []*expectation {
+			return c.host.expected.of(ctx, push, c.cred, func(ctx context.Context, repo string) (Credential, error) {
+				return t.credential(ctx, c.req.URL.Host, repo)
+			})
+		},
+		taken: c.host.expected.forget,
+		fetch: func(ctx context.Context, need, all scopes) (*token, error) {
+			return t.fetchToken(ctx, c.host, r, offer.service, need, all, cred)
+		},
 	})
 	if err != nil {
 		return "", t.withHint(c, err)
@@ -74,7 +90,7 @@ func (t *Transport) mayRenew(c *call, resp *http.Response) bool {
 	}
 	tok := c.tok
 	if tok != nil {
-		t.drop(c, tok)
+		c.session.refused(tok, c.need)
 	}
 	if c.renewed || offer == nil || !c.replayable() {
 		return false
@@ -86,7 +102,7 @@ func (t *Transport) mayRenew(c *call, resp *http.Response) bool {
 	if len(offer.scope) > maxScopes {
 		return false
 	}
-	need, _ := neededScopes(c.req, c.kind, c.repo)
+	need, _, _ := neededScopes(c.req, c.kind, c.repo)
 	need = need.with(offer.scope)
 	if tok != nil && c.fresh && tok.lacks(need) && tok.asked.cover(need) {
 		return false // the service has just said no
@@ -95,10 +111,15 @@ func (t *Transport) mayRenew(c *call, resp *http.Response) bool {
 	return true
 }
 
-// drop forgets tok, whichever session of the host it is in.
-func (t *Transport) drop(c *call, tok *token) {
-	t.session(c.host, c.cred).drop(tok)
-	t.session(c.host, Credential{}).drop(tok)
+// mayAskAlone takes note of a 403 and reports whether the request is worth
+// sending once more, with a token for nothing else: one of several repositories
+// that doesn't say what it grants may lack just this one.
+func (c *call) mayAskAlone() bool {
+	if c.tok == nil || c.renewed || !c.replayable() || !c.session.narrow(c.tok, c.need) {
+		return false
+	}
+	c.renewed = true
+	return true
 }
 
 func (t *Transport) withHint(c *call, err error) error {

@@ -144,7 +144,7 @@ func TestExpiredTokenIsRenewedWithout401(t *testing.T) {
 	fetch(t, c, "GET", reg.URL+"/v2/a/b/manifests/v1")
 	// The end of its life comes sooner for this one.
 	for _, s := range tr.sessions {
-		for _, tok := range s.tokens {
+		for _, tok := range s.tokens.order {
 			if left := time.Until(tok.expires); left > 2*time.Second {
 				t.Errorf("a token of 2 s is kept for %v", left)
 			}

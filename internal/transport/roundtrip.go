@@ -26,13 +26,16 @@ type call struct {
 	sent   bool // the body was given away once
 
 	cred    Credential
-	tok     *token // shown last, nil if none
-	fresh   bool   // tok came during this call
-	basic   bool   // Basic was shown last
-	renewed bool   // a 401 was answered with a fresh token or a login
-	extra   scopes // what a challenge asked for
-	hint    string // why a login was not shown
-	refetch bool   // an expired redirect was asked for again
+	tok     *token   // shown last, nil if none
+	session *session // that tok is of
+	need    scopes   // that tok is for
+	fresh   bool     // tok came during this call
+	basic   bool     // Basic was shown last
+	renewed bool     // a 401 was answered with a fresh token or a login
+	extra   scopes   // what a challenge asked for
+	scout   func()   // ends what c is the first to find out
+	hint    string   // why a login was not shown
+	refetch bool     // an expired redirect was asked for again
 }
 
 // RoundTrip sends req, as often as its kind allows, and gives the last answer.
@@ -157,7 +160,7 @@ func (t *Transport) logRetry(c *call, resp *http.Response, err error, attempt in
 	t.log.Debug("send again", "method", c.req.Method, "url", CleanURL(c.req.URL), "attempt", attempt, "because", Text(why, 200))
 }
 
-// exchange signs in, sends, and answers one 401 with a fresh token.
+// exchange signs in, sends, and answers one refusal with a fresh token.
 func (t *Transport) exchange(c *call) (*http.Response, error) {
 	for {
 		authorization, err := t.authorize(c)
@@ -165,14 +168,27 @@ func (t *Transport) exchange(c *call) (*http.Response, error) {
 			return nil, &loginError{err}
 		}
 		resp, err := t.follow(c, authorization)
+		if c.scout != nil {
+			if resp != nil && !sameOrigin(resp.Request.URL, c.req.URL) {
+				c.host.scouted(nil)
+			} else {
+				c.host.scouted(resp)
+			}
+			c.scout()
+			c.scout = nil
+		}
 		if err != nil || !c.signIn || !sameOrigin(resp.Request.URL, c.req.URL) {
 			return resp, err
 		}
-		if resp.StatusCode == http.StatusUnauthorized && t.mayRenew(c, resp) {
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized && t.mayRenew(c, resp),
+			resp.StatusCode == http.StatusForbidden && c.mayAskAlone():
 			resp.Body.Close()
 			continue
-		}
-		if resp.StatusCode/100 == 2 && authorization == "" && c.repo != "" {
+		case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		case c.tok != nil:
+			c.session.worked(c.tok, c.need)
+		case resp.StatusCode/100 == 2 && authorization == "" && c.repo != "":
 			c.host.readable()
 		}
 		return resp, nil

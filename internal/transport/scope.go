@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"net/url"
@@ -10,9 +11,8 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// maxScopes is how many scopes one token request asks for at most: a URL has
-// to fit into what servers take, about 8 KiB.
-const maxScopes = 20
+// repositoryScope is what keys of repositories begin with.
+const repositoryScope = "repository:"
 
 // scopes are what a token allows or a request needs: actions by "type:name",
 // e.g. "repository:kolla/nova-api" to {"pull"}. A scope of another form is a
@@ -76,10 +76,43 @@ func (s scopes) cover(need scopes) bool {
 	return true
 }
 
-// list gives one string a scope, sorted, as a token service takes them.
-func (s scopes) list() []string {
+// writes reports whether actions go beyond reading.
+func writes(actions []string) bool {
+	return slices.ContainsFunc(actions, func(a string) bool { return a != "pull" })
+}
+
+// write reports whether some of s is to be written.
+func (s scopes) write() bool {
+	for _, actions := range s {
+		if writes(actions) {
+			return true
+		}
+	}
+	return false
+}
+
+// size is how long s is in a request, about, in bytes.
+func (s scopes) size() int {
+	n := 0
+	for key, actions := range s {
+		n += len(key)
+		for _, a := range actions {
+			n += len(a) + 1
+		}
+	}
+	return n
+}
+
+// list gives one string a scope, as a token service takes them: those of first
+// first, since some services grant no more than one; of these what is to be
+// written; else sorted.
+func (s scopes) list(first scopes) []string {
+	keys := slices.SortedFunc(maps.Keys(s), func(a, b string) int {
+		return cmp.Or(-compareBool(first[a] != nil, first[b] != nil),
+			-compareBool(first[a] != nil && writes(s[a]), first[b] != nil && writes(s[b])), strings.Compare(a, b))
+	})
 	var out []string
-	for _, key := range slices.Sorted(maps.Keys(s)) {
+	for _, key := range keys {
 		if actions := s[key]; len(actions) > 0 {
 			out = append(out, key+":"+strings.Join(actions, ","))
 		} else if !strings.Contains(key, ":") {
@@ -89,40 +122,47 @@ func (s scopes) list() []string {
 	return out
 }
 
-// neededScopes says what a request to repo needs and what is worth asking for
-// in the same breath: all that its context names, at most [maxScopes].
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// neededScopes says what a request to repo needs, and what its context names
+// besides.
 //
 // The context rules what is needed in repo. If it is silent about it, method
 // and path do. A mount needs to pull from its origin, in the same token.
-func neededScopes(req *http.Request, kind Kind, repo string) (need, ask scopes) {
+func neededScopes(req *http.Request, kind Kind, repo string) (need, also scopes, origin string) {
 	hints := parseScopes(auth.GetAllScopesForHost(req.Context(), req.URL.Host))
 	need = scopes{}
 	if repo == "" { // /v2/ and the catalog belong to no repository
 		for k, actions := range hints {
-			if !strings.HasPrefix(k, "repository:") {
+			if !strings.HasPrefix(k, repositoryScope) {
 				need.add(k, actions...)
 			}
 		}
 	} else {
-		key := "repository:" + repo
+		key := repositoryScope + repo
 		if actions, ok := hints[key]; ok {
 			need.add(key, actions...)
 		} else {
 			need.add(key, derivedActions(kind, req.Method)...)
 		}
 		if from := mountOrigin(req.URL); from != "" && from != repo {
-			need.add("repository:"+from, "pull")
-			need.add("repository:"+from, hints["repository:"+from]...)
+			origin = from
+			need.add(repositoryScope+from, "pull")
+			need.add(repositoryScope+from, hints[repositoryScope+from]...)
 		}
 	}
-	ask = scopes{}.with(need)
-	for _, key := range slices.Sorted(maps.Keys(hints)) {
-		if len(ask) >= maxScopes {
-			break
-		}
-		ask.add(key, hints[key]...)
+	for key := range need {
+		delete(hints, key)
 	}
-	return need, ask
+	return need, hints, origin
 }
 
 // derivedActions are what the distribution specification asks for, except that

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -12,8 +13,9 @@ import (
 // A session keeps the tokens of one registry and one credential.
 type session struct {
 	mu      sync.Mutex
-	tokens  []*token
+	tokens  tokens
 	flights []*flight
+	batches batches
 	// denied is the service's answer to a wrong login. It is given for a
 	// while without asking again: services count wrong passwords.
 	denied   error
@@ -25,28 +27,43 @@ type session struct {
 
 // A flight is one request for a token, that others may wait for.
 type flight struct {
-	asked scopes
+	need  scopes // of who flies it
+	asked scopes // need and what else goes with it
 	done  chan struct{}
 	tok   *token // after done
 	err   error
-	gone  bool // the caller who flew it gave up; the error is only theirs
+	again bool // err is of no concern to those who wait
 }
 
-const (
-	maxTokens  = 512 // per session; the oldest are dropped
-	deniedTime = 30 * time.Second
-)
+const deniedTime = 30 * time.Second
 
-// token gives a token that serves need: one that is there, else one that
-// somebody is asking for, else fetch is called for it. fresh reports whether
-// it came after the call began.
+// A want is what a request wants of a session.
+type want struct {
+	need   scopes
+	also   scopes // what its context names besides
+	origin string // that it mounts from, if any
+	// ahead gives what is expected to be read or written.
+	ahead func(ctx context.Context, push bool) []*expectation
+	// taken gets what of that was asked for, or is there.
+	taken func([]*expectation)
+	fetch func(ctx context.Context, need, all scopes) (*token, error)
+}
+
+// token gives a token that serves w: one that is there, else one that somebody
+// is asking for, else one that is asked for now, together with what is expected
+// to be needed. fresh reports whether it came after the call began.
 //
 // A flight is flown by the caller who came first, under that caller's
 // context. If that one is cancelled, one of those who wait takes over.
-func (s *session) token(ctx context.Context, need, ask scopes, fetch func(context.Context, scopes) (*token, error)) (tok *token, fresh bool, err error) {
+func (s *session) token(ctx context.Context, w want) (tok *token, fresh bool, err error) {
+	var ahead []*expectation
+	looked := false
 	for {
 		s.mu.Lock()
-		if t := s.find(need, time.Now()); t != nil {
+		if w.origin != "" {
+			s.batches.mounted(w.origin)
+		}
+		if t := s.find(w.need, time.Now()); t != nil {
 			s.mu.Unlock()
 			return t, fresh, nil
 		}
@@ -54,75 +71,116 @@ func (s *session) token(ctx context.Context, need, ask scopes, fetch func(contex
 			defer s.mu.Unlock()
 			return nil, false, s.denied
 		}
-		i := slices.IndexFunc(s.flights, func(f *flight) bool { return f.asked.cover(need) })
-		if i < 0 {
-			f := &flight{asked: ask, done: make(chan struct{})}
-			s.flights = append(s.flights, f)
+		if i := slices.IndexFunc(s.flights, func(f *flight) bool { return f.asked.cover(w.need) }); i >= 0 {
+			f := s.flights[i]
 			s.mu.Unlock()
-			s.fly(ctx, f, need, fetch)
-			return f.tok, true, f.err
+			select {
+			case <-ctx.Done():
+				return nil, false, context.Cause(ctx)
+			case <-f.done:
+			}
+			fresh = true
+			if !f.again && (f.err != nil || s.stillServes(f.tok, w.need)) {
+				return f.tok, true, f.err
+			}
+			continue
 		}
-		f := s.flights[i]
+		if !looked && w.ahead != nil && s.batches.open(w.need) {
+			looked = true // without the lock: credential helpers are asked
+			s.mu.Unlock()
+			ahead = w.ahead(ctx, w.need.write())
+			continue
+		}
+		f := &flight{need: w.need, done: make(chan struct{})}
+		var gone []*expectation
+		f.asked, gone = s.compose(w, ahead)
+		s.flights = append(s.flights, f)
 		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
-		case <-f.done:
+		if w.taken != nil {
+			w.taken(gone)
 		}
-		if !f.gone {
-			return f.tok, true, f.err
-		}
-		fresh = true
+		s.fly(ctx, f, w.fetch)
+		return f.tok, true, f.err
 	}
 }
 
-func (s *session) fly(ctx context.Context, f *flight, need scopes, fetch func(context.Context, scopes) (*token, error)) {
+func (s *session) stillServes(t *token, need scopes) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.serves(need)
+}
+
+func (s *session) find(need scopes, now time.Time) *token {
+	return s.tokens.find(need, now, s.batches.ended)
+}
+
+func (s *session) fly(ctx context.Context, f *flight, fetch func(ctx context.Context, need, all scopes) (*token, error)) {
 	defer close(f.done)
-	f.tok, f.err = fetch(ctx, f.asked)
-	if f.err != nil && ctx.Err() == nil && len(f.asked) > len(need) && refusedScope(f.err) {
+	f.tok, f.err = fetch(ctx, f.need, f.asked)
+	refused := f.err != nil && ctx.Err() == nil && len(f.asked) > len(f.need) && s.refusedScope(f.err)
+	if refused {
 		// Some services refuse the whole request for one scope in it.
-		f.tok, f.err = fetch(ctx, need)
+		f.tok, f.err = fetch(ctx, f.need, f.need)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights = slices.DeleteFunc(s.flights, func(g *flight) bool { return g == f })
+	if refused {
+		s.batches.refused(f)
+		f.again = f.err != nil // it is about need alone
+	}
 	if f.err != nil {
-		f.gone = ctx.Err() != nil
+		f.again = f.again || ctx.Err() != nil
 		var status *StatusError
 		if !s.anonymous && errors.As(f.err, &status) && status.Status == http.StatusUnauthorized {
 			s.denied, s.deniedAt = f.err, time.Now()
 		}
 		return
 	}
-	s.tokens = append(s.tokens, f.tok)
-	if extra := len(s.tokens) - maxTokens; extra > 0 {
-		s.tokens = slices.Delete(s.tokens, 0, extra)
-	}
+	s.batches.landed(f)
+	s.tokens.add(f.tok)
 }
 
-func refusedScope(err error) bool {
+// refusedScope reports whether a service's refusal may be about one scope of
+// several. Without a login, 401 is: there is no password that could be wrong.
+func (s *session) refusedScope(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status) && status.Status/100 == 4 && status.Status != http.StatusUnauthorized && status.Status != http.StatusTooManyRequests
+	return errors.As(err, &status) && status.Status/100 == 4 && status.Status != http.StatusTooManyRequests &&
+		(s.anonymous || status.Status != http.StatusUnauthorized)
 }
 
-// find gives a token that grants need, else one that was asked to.
-func (s *session) find(need scopes, now time.Time) *token {
-	s.tokens = slices.DeleteFunc(s.tokens, func(t *token) bool { return !now.Before(t.expires) })
-	var second *token
-	for _, t := range slices.Backward(s.tokens) {
-		if t.granted != nil && t.granted.cover(need) {
-			return t
-		}
-		if second == nil && t.serves(need) {
-			second = t
-		}
-	}
-	return second
-}
-
-// drop forgets a token that the registry refused.
-func (s *session) drop(tok *token) {
+// refused takes note that the registry refused need with t: its time is over,
+// or it was never good for that.
+func (s *session) refused(t *token, need scopes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tokens = slices.DeleteFunc(s.tokens, func(t *token) bool { return t == tok })
+	if t.gone || s.batches.narrow(t, need) {
+		return
+	}
+	s.tokens.remove(t)
+	s.batches.ended(t)
+}
+
+// narrow is refused, where only a part of t may be at fault.
+func (s *session) narrow(t *token, need scopes) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.batches.narrow(t, need)
+}
+
+// worked takes note that the registry took t for need.
+func (s *session) worked(t *token, need scopes) {
+	if t.granted != nil {
+		return // it says so itself
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.batches.worked(t, need) {
+		return
+	}
+	for _, other := range s.tokens.order { // what they were asked for, they don't grant
+		if other.granted == nil && !other.lone {
+			maps.DeleteFunc(other.asked, func(key string, _ []string) bool { return !other.served[key] })
+		}
+	}
 }

@@ -18,6 +18,12 @@ type token struct {
 	asked   scopes
 	granted scopes    // what the JWT says; nil if it can't be read
 	expires time.Time // when it is renewed, a little before it ends
+
+	// Of a session, under its lock.
+	keys   []string        // that it is found by
+	gone   bool            // no longer among the session's tokens
+	lone   bool            // asked for a repository that was not granted among others
+	served map[string]bool // of an opaque token: keys that the registry took it for
 }
 
 // serves reports whether t is worth sending for need: either it says so, or it
@@ -43,14 +49,14 @@ const (
 // tokenRequest builds the request for a token: GET with Basic, as distribution
 // has it, or with an identity token OAuth 2's POST. Each scope is a parameter
 // of its own: Quay refuses several in one.
-func tokenRequest(ctx context.Context, r realm, service string, want scopes, cred Credential) (*http.Request, error) {
+func tokenRequest(ctx context.Context, r realm, service string, want []string, cred Credential) (*http.Request, error) {
 	if r.trusted && cred.IdentityToken != "" {
 		form := url.Values{
 			"grant_type": {"refresh_token"}, "refresh_token": {cred.IdentityToken},
 			"client_id": {"quaymaster"}, "service": {service},
 		}
-		if list := want.list(); len(list) > 0 {
-			form.Set("scope", strings.Join(list, " "))
+		if len(want) > 0 {
+			form.Set("scope", strings.Join(want, " "))
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url.String(), strings.NewReader(form.Encode()))
 		if err != nil {
@@ -64,7 +70,7 @@ func tokenRequest(ctx context.Context, r realm, service string, want scopes, cre
 	if service != "" {
 		q.Set("service", service)
 	}
-	for _, s := range want.list() {
+	for _, s := range want {
 		q.Add("scope", s)
 	}
 	u.RawQuery = q.Encode()
@@ -204,9 +210,9 @@ func (c claims) life(served, now time.Time) (time.Duration, bool) {
 	return time.Duration(min(max(c.Exp-from, 0), maxTokenLife.Seconds()) * float64(time.Second)), true
 }
 
-// fetchToken asks r for a token that allows want.
-func (t *Transport) fetchToken(ctx context.Context, h *host, r realm, service string, want scopes, cred Credential) (*token, error) {
-	req, err := tokenRequest(ctx, r, service, want, cred)
+// fetchToken asks r for a token that allows want, need before all.
+func (t *Transport) fetchToken(ctx context.Context, h *host, r realm, service string, need, want scopes, cred Credential) (*token, error) {
+	req, err := tokenRequest(ctx, r, service, want.list(need), cred)
 	if err != nil {
 		return nil, err
 	}

@@ -154,20 +154,20 @@ func TestCancelledFlightIsTakenOver(t *testing.T) {
 	flying := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _, err := s.token(first, need, need, func(ctx context.Context, _ scopes) (*token, error) {
+		_, _, err := s.token(first, want{need: need, fetch: func(ctx context.Context, _, _ scopes) (*token, error) {
 			close(flying)
 			<-ctx.Done()
 			return nil, ctx.Err()
-		})
+		}})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("first: got %v", err)
 		}
 	})
 	<-flying
 	wg.Go(func() {
-		tok, _, err := s.token(t.Context(), need, need, func(_ context.Context, want scopes) (*token, error) {
-			return &token{value: "x", asked: want, expires: time.Now().Add(time.Hour)}, nil
-		})
+		tok, _, err := s.token(t.Context(), want{need: need, fetch: func(_ context.Context, _, all scopes) (*token, error) {
+			return &token{value: "x", asked: all, expires: time.Now().Add(time.Hour)}, nil
+		}})
 		if err != nil || tok.value != "x" {
 			t.Errorf("second: got %v, %v", tok, err)
 		}
@@ -215,7 +215,7 @@ func TestParseChallenges(t *testing.T) {
 	for _, tt := range tests {
 		got := []any{}
 		for _, c := range parseChallenges(tt.in) {
-			got = append(got, c.scheme, c.realm, c.service, c.scope.list())
+			got = append(got, c.scheme, c.realm, c.service, c.scope.list(nil))
 		}
 		if fmt.Sprint(got) != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.in, got, tt.want)
