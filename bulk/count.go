@@ -89,6 +89,9 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Checks makes it [oci.Checked].
+func (m *meter) Checks(d oci.Digest) bool { return oci.Checks(m.ReadCloser, d) }
+
 func (m *meter) flush() {
 	if m.pending > 0 {
 		m.bytes(m.pending)

@@ -164,3 +164,6 @@ func (n *named) Read(p []byte) (int, error) {
 	}
 	return k, err
 }
+
+// Checks makes it [oci.Checked].
+func (n *named) Checks(d oci.Digest) bool { return oci.Checks(n.ReadCloser, d) }

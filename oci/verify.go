@@ -11,8 +11,30 @@ import (
 // bytes are not d's. The failure comes in place of the last bytes and never
 // after them, so a consumer that stops at d.Size bytes can't miss it. d.Size
 // below 0 means unknown; then the failure comes in place of io.EOF.
+//
+// Who stores what such a reader gives needn't hash it again: see [Checked].
 func Verify(rc io.ReadCloser, d Descriptor) io.ReadCloser {
 	return &verifier{rc: rc, d: d, hash: d.Digest.Verifier()}
+}
+
+// A Checked reader compares the bytes that it gives with a digest, as those of
+// [Verify] do. Hashing is most of what a copy into files costs, so it is done
+// once: in the very bytes that Read gave, which go into the file as they are.
+//
+// A wrapper that gives each byte on as it came, and each error but io.EOF as an
+// error, may say so too: its Checks is [Checks] of what it wraps. Any other hides
+// the method, and then the destination hashes.
+type Checked interface {
+	io.Reader
+	// Checks reports whether the reader, from here to its io.EOF, gives the bytes
+	// of d or fails with [ErrDigestMismatch]. It is false once a byte was read.
+	Checks(d Digest) bool
+}
+
+// Checks reports whether r is [Checked] and checks for d.
+func Checks(r io.Reader, d Digest) bool {
+	c, ok := r.(Checked)
+	return ok && c.Checks(d)
 }
 
 type verifier struct {
@@ -48,5 +70,8 @@ func (v *verifier) fail(err error) (int, error) {
 	v.err = err
 	return 0, err
 }
+
+// Checks makes it [Checked].
+func (v *verifier) Checks(d Digest) bool { return v.d.Digest == d && v.n == 0 && v.err == nil }
 
 func (v *verifier) Close() error { return v.rc.Close() }

@@ -260,6 +260,9 @@ func (n *named) Read(p []byte) (int, error) {
 	return k, err
 }
 
+// Checks makes it [oci.Checked].
+func (n *named) Checks(d oci.Digest) bool { return oci.Checks(n.ReadCloser, d) }
+
 // bytes sums the layer files, -1 where that isn't known without reading them.
 func (i *image) bytes() int64 {
 	if i.err != nil {

@@ -53,6 +53,9 @@ func (n named) Read(p []byte) (int, error) {
 	return k, err
 }
 
+// Checks makes it [oci.Checked].
+func (n named) Checks(d oci.Digest) bool { return oci.Checks(n.ReadCloser, d) }
+
 // A body reads one blob over as many requests as it takes. It gives each byte
 // once and in order; whether they are the right ones is for who hashes them.
 type body struct {

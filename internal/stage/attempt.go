@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"time"
 
@@ -21,7 +20,8 @@ const attempts = 3
 // Attempt lets put store b from the reader that it is given, and returns b's
 // descriptor with digest and size. A digest or size that b names is checked
 // while put reads ([oci.ErrDigestMismatch] in place of io.EOF); an empty digest
-// is computed as sha256. Reads that fail are tried again, with a new call of put,
+// is computed as sha256. Content that checks itself for that digest
+// ([oci.Checked]) is counted and not hashed again. Reads that fail are tried again, with a new call of put,
 // from the start; other errors of put are not.
 func Attempt(ctx context.Context, b oci.Blob, put func(r io.Reader) error) (oci.Descriptor, error) {
 	if b.Desc.Digest != "" {
@@ -50,11 +50,12 @@ func attempt(ctx context.Context, b oci.Blob, put func(r io.Reader) error) (oci.
 		return oci.Descriptor{}, &readError{err}
 	}
 	defer rc.Close()
-	m := &measured{ctx: ctx, r: rc, want: b.Desc, algorithm: digest.Canonical}
-	if b.Desc.Digest != "" {
-		m.algorithm = b.Desc.Digest.Algorithm()
+	m := &measured{ctx: ctx, r: rc, want: b.Desc}
+	if b.Desc.Digest == "" {
+		m.digester = digest.Canonical.Digester()
+	} else if !oci.Checks(rc, b.Desc.Digest) {
+		m.digester = b.Desc.Digest.Algorithm().Digester()
 	}
-	m.hash = m.algorithm.Hash()
 	if err := put(m); err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -84,13 +85,12 @@ func repeatable(ctx context.Context, err error) bool {
 
 // measured reads content, hashes it and checks it against want.
 type measured struct {
-	ctx       context.Context
-	r         io.Reader
-	want      oci.Descriptor
-	algorithm digest.Algorithm
-	hash      hash.Hash
-	n         int64
-	err       error
+	ctx      context.Context
+	r        io.Reader
+	want     oci.Descriptor
+	digester digest.Digester // nil where r itself checks for want's digest
+	n        int64
+	err      error
 }
 
 func (m *measured) Read(p []byte) (int, error) {
@@ -101,7 +101,9 @@ func (m *measured) Read(p []byte) (int, error) {
 		return 0, m.err
 	}
 	n, err := m.r.Read(p)
-	_, _ = m.hash.Write(p[:n]) // a hash never fails
+	if m.digester != nil {
+		_, _ = m.digester.Hash().Write(p[:n]) // a hash never fails
+	}
 	m.n += int64(n)
 	switch {
 	case m.want.Size > 0 && m.n > m.want.Size: // an endless body must not fill the disk
@@ -120,7 +122,10 @@ func (m *measured) Read(p []byte) (int, error) {
 
 func (m *measured) desc() oci.Descriptor {
 	d := m.want
-	d.Digest, d.Size = digest.NewDigest(m.algorithm, m.hash), m.n
+	d.Size = m.n
+	if m.digester != nil {
+		d.Digest = m.digester.Digest()
+	}
 	return d
 }
 
