@@ -143,6 +143,13 @@ type Mounter interface {
 	Sibling(repo string) Source
 }
 
+// A Lodger is a [Source] that is a repository of a registry: what it has may be
+// mounted into the others there.
+type Lodger interface {
+	// Lodging gives the registry, host[:port], and the repository.
+	Lodging() (registry, repository string)
+}
+
 // A Foreseer is a [Destination] that does better if it knows what comes: a
 // registry asks for tokens of several repositories together.
 type Foreseer interface {
