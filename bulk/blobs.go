@@ -21,8 +21,8 @@ import (
 // Per blob it keeps 36 bytes and 4 more for each further home; digests are not
 // kept as text, since a run may see millions.
 type blobs struct {
-	ctx   context.Context     // the run's: it rules flights, which may outlive the image that asked first
-	slots *semaphore.Weighted // held by flights alone
+	ctx   context.Context // the run's: it rules flights, which may outlive the image that asked first
+	slots *slots          // held while bytes of a blob are sent
 	// passes is held while a layer is rewritten: what the cores can't do at
 	// once would only take memory, about 10 MB each.
 	passes *semaphore.Weighted
@@ -36,6 +36,8 @@ type blobs struct {
 	more    map[key][]home  // where it is besides
 	flights map[key][]*flight
 	broken  map[key]*fault
+	wants   map[key][]*want // what images of the window will ask for
+	mounts  mounts
 	made    map[key]*pipeline.Made // what layers came to that went through filters
 	flying  sync.WaitGroup
 }
@@ -61,7 +63,7 @@ const maxFaults = 3
 
 func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
 	b := blobs{
-		ctx: ctx, slots: semaphore.NewWeighted(int64(opt.blobs())), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
+		ctx: ctx, slots: newSlots(opt.blobs()), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
 	}
 	return b.apart()
 }
@@ -71,7 +73,7 @@ func (b *blobs) apart() *blobs {
 	return &blobs{
 		ctx: b.ctx, slots: b.slots, passes: b.passes, dry: b.dry, count: b.count,
 		homes: map[string]home{}, first: map[key]home{}, more: map[key][]home{}, flights: map[key][]*flight{}, broken: map[key]*fault{},
-		made: map[key]*pipeline.Made{},
+		wants: map[key][]*want{}, made: map[key]*pipeline.Made{},
 	}
 }
 
@@ -115,6 +117,9 @@ type mover struct {
 	// wrote them.
 	cache *layercache.Cache
 	specs []string
+	// near is the source's repository, if that is on the registry of to; else "".
+	near string
+	mine map[key]*want // what the image will ask for, as far as it is known; mu guards it
 	// alone is set for places whose images share nothing: each blob is put.
 	alone bool
 }
@@ -149,6 +154,9 @@ func (m *mover) Move(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pip
 func (m *mover) join(k key, p pipeline.Piece, again bool) (f *flight, mine bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if f := m.foreseen(k); f != nil {
+		return f, true, nil
+	}
 	if m.isAt(k, m.home) {
 		return nil, false, nil
 	}
@@ -173,9 +181,7 @@ func (m *mover) join(k key, p pipeline.Piece, again bool) (f *flight, mine bool,
 func (b *blobs) leave(f *flight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if f.wanted--; f.wanted == 0 {
-		f.cancel()
-	}
+	f.leave()
 }
 
 // end enters what became of f.

@@ -211,23 +211,29 @@ func (r *run) image(ctx context.Context, p planned) (oci.ImageReport, error) {
 	}
 	b := &berth{Destination: dest, holds: 1, warn: func(err error) { r.warn(err.Error()) }}
 	defer b.release()
+	mover := r.mover(b, p, source)
 	source = countSource(source, counted{blobs: &r.count.fetched, bytes: func(n int64) {
 		r.count.fetchedBytes.Add(n)
 		r.progress.moved(n)
 	}})
 	report, err := pipeline.Copy(ctx, pipeline.Image{Item: p.item, Source: source, Dest: dest, Traits: r.traits, To: p.to}, pipeline.Options{
 		Platforms: r.opt.Platforms, Verify: r.opt.Verify, DryRun: r.opt.DryRun, FollowMoved: r.opt.FollowMoved,
-		Filters: r.opt.Filters, Mover: r.mover(b, p), Warn: r.warn,
+		Filters: r.opt.Filters, Mover: mover, Warn: r.warn,
 	})
 	report.Destination = p.report.Destination
 	return report, err
 }
 
-// mover gives the run's blob table as the image b sees it.
-func (r *run) mover(b *berth, p planned) *mover {
+// mover gives the run's blob table as the image b of source sees it.
+func (r *run) mover(b *berth, p planned, source oci.Source) *mover {
 	to := p.to
 	m := &mover{blobs: r.table(p.place), dest: b, to: to, cache: r.cache, specs: r.opt.FilterSpecs}
 	_, mounts := b.Destination.(oci.Mounter)
+	if l, ok := source.(oci.Lodger); ok && mounts {
+		if registry, repository := l.Lodging(); registry == to.Registry {
+			m.near = repository
+		}
+	}
 	switch {
 	case r.traits.Ordered || !r.shelf && !mounts:
 		m.alone = true

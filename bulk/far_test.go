@@ -60,13 +60,24 @@ func newFar(t *testing.T) *far {
 				f.now--
 			}
 		}()
-		if fault == nil || !fault(w, r) {
-			next.ServeHTTP(w, r)
+		if fault != nil && fault(w, r) {
+			return
 		}
+		if q := r.URL.Query(); q.Has("mount") && !hasBlob(next, q.Get("from"), q.Get("mount")) {
+			r.URL.RawQuery = "" // as the specification wants it: the server underneath says 404
+		}
+		next.ServeHTTP(w, r)
 	}))
 	t.Cleanup(f.Close)
 	f.host = strings.TrimPrefix(f.URL, "http://")
 	return f
+}
+
+// hasBlob asks a registry whether repository has blob d.
+func hasBlob(registry http.Handler, repository, d string) bool {
+	w := httptest.NewRecorder()
+	registry.ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/v2/"+repository+"/blobs/"+d, http.NoBody))
+	return w.Code == http.StatusOK
 }
 
 // fail lets fault answer in the registry's place where it returns true.

@@ -2,10 +2,7 @@ package bulk
 
 import (
 	"context"
-	"errors"
-	"io"
 	"sync"
-	"sync/atomic"
 
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/pipeline"
@@ -26,6 +23,13 @@ type flight struct {
 	err    error
 }
 
+// leave says that one image fewer waits for f. mu of its table is held.
+func (f *flight) leave() {
+	if f.wanted--; f.wanted == 0 {
+		f.cancel()
+	}
+}
+
 // takeOff begins the flight of p into m's home; blob k is in origin already if
 // somewhere is set. m.mu is held.
 func (m *mover) takeOff(k key, p pipeline.Piece, origin home, somewhere bool) *flight {
@@ -36,7 +40,8 @@ func (m *mover) takeOff(k key, p pipeline.Piece, origin home, somewhere bool) *f
 	return m.begin(k, func(f *flight) { f.desc, f.way, f.err = m.carry(f.ctx, p, from, somewhere) })
 }
 
-// begin begins a flight of k into m's home: do, with a slot. m.mu is held.
+// begin begins a flight of k into m's home: do, which takes slots as it needs
+// them. m.mu is held.
 func (m *mover) begin(k key, do func(*flight)) *flight {
 	f := &flight{to: m.home, alone: m.alone, wanted: 1, done: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancel(m.ctx)
@@ -46,86 +51,66 @@ func (m *mover) begin(k key, do func(*flight)) *flight {
 		defer f.cancel()
 		defer m.dest.release()
 		defer m.end(k, f)
-		if f.err = m.slots.Acquire(f.ctx, 1); f.err != nil {
-			return
+		if f.err = context.Cause(f.ctx); f.err == nil {
+			do(f)
 		}
-		defer m.slots.Release(1)
-		do(f)
 	})
 	return f
 }
 
-// carry brings p to m's destination. It holds a slot.
+// carry brings p to m's destination. The run has it at from, if somewhere is set.
 func (m *mover) carry(ctx context.Context, p pipeline.Piece, from string, somewhere bool) (oci.Descriptor, pipeline.Way, error) {
-	if somewhere {
-		if m.dry {
-			return p.Blob.Desc, pipeline.Mounted, nil
-		}
-		if mounter, ok := m.dest.Destination.(oci.Mounter); ok {
-			return m.mount(ctx, mounter, p, from)
-		}
+	if somewhere && m.dry {
+		return p.Blob.Desc, pipeline.Mounted, nil
 	}
-	there, err := m.dest.Has(ctx, p.Blob.Desc)
-	m.count.asked.Add(1)
-	switch {
+	if mounter, ok := m.dest.Destination.(oci.Mounter); ok && !m.dry {
+		return m.carryMounted(ctx, mounter, p, from)
+	}
+	switch there, err := m.has(ctx, p.Blob.Desc); {
 	case err != nil:
 		return oci.Descriptor{}, 0, err
 	case there:
-		m.count.present.Add(1)
 		return p.Blob.Desc, pipeline.Present, nil
 	case m.dry:
 		return p.Blob.Desc, pipeline.Fetched, nil
 	}
+	return m.fetch(ctx, p)
+}
+
+// has asks the destination whether d is there.
+func (m *mover) has(ctx context.Context, d oci.Descriptor) (bool, error) {
+	there, err := m.dest.Has(ctx, d)
+	m.count.asked.Add(1)
+	if there && err == nil {
+		m.count.present.Add(1)
+	}
+	return there && err == nil, err
+}
+
+// fetch brings p from the source.
+func (m *mover) fetch(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pipeline.Way, error) {
 	if p.Again {
 		m.count.refetched.Add(1)
 	}
-	return m.put(ctx, p.Blob, pipeline.Fetched)
+	d, err := m.put(ctx, p.Blob, p.Size)
+	return d, pipeline.Fetched, err
 }
 
-func (m *mover) put(ctx context.Context, b oci.Blob, way pipeline.Way) (oci.Descriptor, pipeline.Way, error) {
+// put sends b, of size bytes or so, once there is a slot.
+func (m *mover) put(ctx context.Context, b oci.Blob, size int64) (oci.Descriptor, error) {
+	if err := m.slots.acquire(ctx, 1, size); err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer m.slots.release(1)
 	d, err := m.dest.PutBlob(ctx, b)
 	if err == nil {
 		m.count.put.Add(1)
 	}
-	return d, way, err
-}
-
-// mount takes p over from repository from. Where that is refused its bytes are
-// read there, and at the source only if even that isn't allowed.
-func (m *mover) mount(ctx context.Context, mounter oci.Mounter, p pipeline.Piece, from string) (oci.Descriptor, pipeline.Way, error) {
-	mounted, err := mounter.Mount(ctx, p.Blob.Desc, from)
-	if ctx.Err() != nil {
-		return oci.Descriptor{}, 0, context.Cause(ctx)
-	}
-	if err == nil && mounted {
-		m.count.mounted.Add(1)
-		return p.Blob.Desc, pipeline.Mounted, nil
-	}
-	m.count.refused.Add(1)
-	near := counted{Source: mounter.Sibling(from), blobs: &m.count.relayed, bytes: func(int64) {}}
-	var far atomic.Bool
-	b := p.Blob
-	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
-		rc, err := near.Fetch(ctx, p.Blob.Desc)
-		if errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrDenied) {
-			far.Store(true)
-			return p.Blob.Open(ctx)
-		}
-		return rc, err
-	}
-	d, way, err := m.put(ctx, b, pipeline.Relayed)
-	if far.Load() {
-		way = pipeline.Fetched
-	}
-	return d, way, err
+	return d, err
 }
 
 // moveAlone brings p without asking what other images brought.
 func (m *mover) moveAlone(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pipeline.Way, error) {
-	if err := m.slots.Acquire(ctx, 1); err != nil {
-		return oci.Descriptor{}, 0, err
-	}
-	defer m.slots.Release(1)
 	return m.carry(ctx, p, "", false)
 }
 

@@ -56,7 +56,7 @@ func (m *mover) takeMade(ctx context.Context, mk *pipeline.Making, made pipeline
 		return made, pipeline.Present, nil
 	}
 	if mk.Sure && made.Restarts > 0 {
-		return m.makeSure(ctx, mk) // this pass doesn't know yet why it has to begin again
+		return m.make(ctx, mk) // this pass doesn't know yet why it has to begin again
 	}
 	for {
 		_, way, err := m.Move(ctx, mk.Piece(made))
@@ -65,15 +65,6 @@ func (m *mover) takeMade(ctx context.Context, mk *pipeline.Making, made pipeline
 		}
 		m.count.restarted.Add(1)
 	}
-}
-
-// makeSure makes mk for a destination that can't take anything back.
-func (m *mover) makeSure(ctx context.Context, mk *pipeline.Making) (pipeline.Made, pipeline.Way, error) {
-	if err := m.slots.Acquire(ctx, 1); err != nil {
-		return pipeline.Made{}, 0, err
-	}
-	defer m.slots.Release(1)
-	return m.make(ctx, mk)
 }
 
 // joinMaking gives what came of k, or the flight that makes it and whether it
@@ -103,7 +94,7 @@ func (m *mover) joinMaking(k key, mk *pipeline.Making, again bool) (made *pipeli
 	return nil, f, true, nil
 }
 
-// make makes mk, or takes it from the layer cache. It holds a slot.
+// make makes mk, or takes it from the layer cache.
 func (m *mover) make(ctx context.Context, mk *pipeline.Making) (pipeline.Made, pipeline.Way, error) {
 	if made, ok := m.remembered(mk); ok {
 		way, there, err := m.find(ctx, mk, made)
@@ -121,11 +112,7 @@ func (m *mover) make(ctx context.Context, mk *pipeline.Making) (pipeline.Made, p
 	if m.cache != nil {
 		mk.Compare = false // what it doesn't know is new
 	}
-	if err := m.passes.Acquire(ctx, 1); err != nil {
-		return pipeline.Made{}, 0, err
-	}
-	made, way, err := mk.Bring(ctx, m.dest.Destination)
-	m.passes.Release(1)
+	made, way, err := m.pass(ctx, mk)
 	if err != nil {
 		return made, way, err
 	}
@@ -145,20 +132,27 @@ func (m *mover) make(ctx context.Context, mk *pipeline.Making) (pipeline.Made, p
 	return made, way, nil
 }
 
+// pass takes mk through its filters and sends what comes of it.
+func (m *mover) pass(ctx context.Context, mk *pipeline.Making) (pipeline.Made, pipeline.Way, error) {
+	if err := m.slots.acquire(ctx, 1, mk.From.Size); err != nil {
+		return pipeline.Made{}, 0, err
+	}
+	defer m.slots.release(1)
+	if err := m.passes.Acquire(ctx, 1); err != nil {
+		return pipeline.Made{}, 0, err
+	}
+	defer m.passes.Release(1)
+	return mk.Bring(ctx, m.dest.Destination)
+}
+
 // find looks whether the blob that an earlier run made is where m can have it.
 func (m *mover) find(ctx context.Context, mk *pipeline.Making, made pipeline.Made) (way pipeline.Way, there bool, err error) {
 	if made.Unchanged {
 		return pipeline.Present, true, nil
 	}
 	desc := mk.Desc(made)
-	there, err = m.dest.Has(ctx, desc)
-	m.count.asked.Add(1)
-	if err != nil {
-		return 0, false, err
-	}
-	if there {
-		m.count.present.Add(1)
-		return pipeline.Present, true, nil
+	if there, err = m.has(ctx, desc); there || err != nil {
+		return pipeline.Present, there, err
 	}
 	mounter, ok := m.dest.Destination.(oci.Mounter)
 	from := m.rememberedAt(mk)

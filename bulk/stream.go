@@ -19,20 +19,18 @@ type direct struct {
 }
 
 func (d direct) Has(ctx context.Context, desc oci.Descriptor) (bool, error) {
-	there, err := d.Destination.Has(ctx, desc)
-	d.m.count.asked.Add(1)
+	there, err := d.m.has(ctx, desc)
 	if there {
-		d.m.count.present.Add(1)
 		d.landed(desc.Digest)
 	}
 	return there, err
 }
 
 func (d direct) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
-	if err := d.m.slots.Acquire(ctx, 1); err != nil {
+	if err := d.m.slots.acquire(ctx, 1, b.Desc.Size); err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer d.m.slots.Release(1)
+	defer d.m.slots.release(1)
 	desc, err := d.Destination.PutBlob(ctx, b)
 	if err == nil {
 		d.m.count.put.Add(1)
