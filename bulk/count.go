@@ -16,6 +16,7 @@ type transfers struct {
 	mounted      atomic.Int64
 	refused      atomic.Int64 // mounts
 	relayed      atomic.Int64 // blobs that were read at the destination, for another repository
+	shared       atomic.Int64 // uploads that another's read fed
 	asked        atomic.Int64 // whether a blob is there
 	present      atomic.Int64 // of those, yes
 	takenOver    atomic.Int64 // transfers begun again for another image
@@ -36,6 +37,7 @@ func (t *transfers) report() map[string]int64 {
 		"blobs_mounted": t.mounted.Load(),
 		"mounts_denied": t.refused.Load(),
 		"blobs_relayed": t.relayed.Load(),
+		"blobs_shared":  t.shared.Load(),
 		"blobs_asked":   t.asked.Load(),
 		"blobs_present": t.present.Load(),
 		"taken_over":    t.takenOver.Load(),

@@ -118,6 +118,9 @@ func (m *mover) carryMounted(ctx context.Context, mounter oci.Mounter, p pipelin
 			return p.Blob.Desc, pipeline.Present, err
 		}
 	}
+	if m.mountState() == mountsRefused {
+		return m.together(ctx, mounter, p, from)
+	}
 	if from == "" {
 		return m.fetch(ctx, p)
 	}

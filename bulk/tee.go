@@ -96,6 +96,16 @@ func (t *tee) run(ctx context.Context) {
 	t.more.ring()
 }
 
+// failure is what the read failed of, nil if it didn't.
+func (t *tee) failure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == io.EOF {
+		return nil
+	}
+	return t.err
+}
+
 // errNobody ends a read that nobody needs.
 var errNobody = errors.New("nobody reads any more")
 

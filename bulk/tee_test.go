@@ -73,10 +73,9 @@ func (s *spring) openAlone(context.Context) (io.ReadCloser, error) {
 
 // group runs a tee of s with n members until the test ends.
 func (s *spring) group(t *testing.T, n int) []*member {
-	tee := newTee(s.open)
-	var members []*member
-	for range n {
-		members = append(members, tee.add(s.openAlone))
+	tee, members := newTee(s.open), make([]*member, n)
+	for i := range members {
+		members[i] = tee.add(s.openAlone)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -248,7 +247,7 @@ func TestStalledMemberGoesOnAlone(t *testing.T) {
 	})
 }
 
-// One whose server takes its time while nobody else is held up is waited for.
+// One that holds up nobody else is waited for.
 func TestNobodyIsHeldUpByHimself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSpring(4 << 20)
@@ -364,7 +363,7 @@ func TestTeeEndsWithContexts(t *testing.T) {
 		blocked := make(chan struct{})
 		s.wrap = func(io.Reader) io.Reader { return blockedReader(blocked) }
 		tee := newTee(s.open)
-		a, b := tee.add(s.openAlone), tee.add(s.openAlone)
+		a, b := tee.add(s.openAlone), tee.add(nil)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go tee.run(ctx)
 		own, leave := context.WithCancel(t.Context())
@@ -392,7 +391,7 @@ func TestTeeEndsWithContexts(t *testing.T) {
 	})
 }
 
-// blockedReader gives nothing until it is closed.
+// A blockedReader gives nothing until it is closed.
 type blockedReader chan struct{}
 
 func (b blockedReader) Read([]byte) (int, error) {
