@@ -46,71 +46,33 @@ func stalledOr(ctx context.Context, err error) error {
 	return err
 }
 
-// A body is the body of an answer. A read that gives nothing for idle fails
-// with errStalled; time between reads doesn't count. A short body has idle for
-// all of it, or a server that gives a byte now and then would hold its reader.
-type body struct {
-	io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	idle   time.Duration
-	short  bool // an error's: bounded as a whole, and its rest is read at Close
-	done   bool
-}
-
-func newBody(ctx context.Context, cancel context.CancelCauseFunc, rc io.ReadCloser, idle time.Duration, short bool) *body {
-	timer := time.AfterFunc(idle, func() { cancel(errStalled) })
-	if !short {
-		timer.Stop()
-	}
-	return &body{ReadCloser: rc, ctx: ctx, cancel: cancel, timer: timer, idle: idle, short: short}
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if !b.short {
-		b.timer.Reset(b.idle)
-		defer b.timer.Stop()
-	}
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.done = true
-		if err != io.EOF { // bare, by io.Reader's contract
-			err = stalledOr(b.ctx, err)
-		}
-	}
-	return n, err
-}
-
-func (b *body) Close() error {
-	if b.short && !b.done {
-		b.timer.Reset(min(b.idle, drainTime))
-		_, _ = io.CopyN(io.Discard, b, drainSize)
-	}
-	err := b.ReadCloser.Close()
-	b.timer.Stop()
-	b.cancel(nil)
-	return err
-}
-
-// A watch cancels a request whose server takes or says nothing.
+// A watch cancels a request whose server takes or says nothing: first until
+// it answers, then, for the answer's body, whenever that is read. One timer
+// does it all, since there is one for each request of a run.
 type watch struct {
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	answer time.Duration // for the answer, once all is sent
 
-	mu    sync.Mutex
-	timer *time.Timer
-	over  bool
+	mu       sync.Mutex
+	timer    *time.Timer
+	answered bool
 }
 
-func newWatch(cancel context.CancelCauseFunc, answer time.Duration) *watch {
-	return &watch{cancel: cancel, answer: answer, timer: time.AfterFunc(answer, func() { cancel(errStalled) })}
+func newWatch(ctx context.Context, answer time.Duration) *watch {
+	w := &watch{answer: answer}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	w.timer = time.AfterFunc(answer, w.ring)
+	return w
 }
 
+func (w *watch) ring() { w.cancel(errStalled) }
+
+// set and pause are for the time before the answer.
 func (w *watch) set(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.over {
+	if !w.answered {
 		w.timer.Reset(d)
 	}
 }
@@ -118,14 +80,81 @@ func (w *watch) set(d time.Duration) {
 func (w *watch) pause() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer.Stop()
+	if !w.answered {
+		w.timer.Stop()
+	}
 }
 
+// stop ends that time. The timer then belongs to who reads the body.
 func (w *watch) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.over = true
+	w.answered = true
 	w.timer.Stop()
+}
+
+// end lets go of everything.
+func (w *watch) end() {
+	w.timer.Stop()
+	w.cancel(nil)
+}
+
+// A body is the body of an answer. A read that gives nothing for idle fails
+// with errStalled; time between reads doesn't count. A short body has idle for
+// all of it, or a server that gives a byte now and then would hold its reader.
+type body struct {
+	io.ReadCloser
+	watch *watch
+	idle  time.Duration
+	short bool // an error's: bounded as a whole, and its rest is read at Close
+	done  bool
+
+	blob   *host // whose bytes are counted, and paced; else nil
+	pace   *pace
+	closed sync.Once
+}
+
+func newBody(w *watch, rc io.ReadCloser, idle time.Duration, short bool) *body {
+	if short {
+		w.timer.Reset(idle)
+	}
+	return &body{ReadCloser: rc, watch: w, idle: idle, short: short}
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if !b.short {
+		b.watch.timer.Reset(b.idle)
+	}
+	n, err := b.ReadCloser.Read(b.pace.cut(p))
+	if !b.short {
+		b.watch.timer.Stop()
+	}
+	if err != nil {
+		b.done = true
+		if err != io.EOF { // bare, by io.Reader's contract
+			err = stalledOr(b.watch.ctx, err)
+		}
+	}
+	if b.blob != nil {
+		b.blob.counts.received.Add(int64(n))
+		if werr := b.pace.wait(b.watch.ctx, n); werr != nil && err == nil {
+			err = werr
+		}
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	if b.short && !b.done {
+		b.watch.timer.Reset(min(b.idle, drainTime))
+		_, _ = io.CopyN(io.Discard, b, drainSize)
+	}
+	err := b.ReadCloser.Close()
+	b.watch.end()
+	if b.blob != nil {
+		b.closed.Do(func() { b.blob.limits.gate.leave(true) })
+	}
+	return err
 }
 
 // A sending is a request's body under a watch. While its own source is slow
@@ -133,11 +162,19 @@ func (w *watch) stop() {
 type sending struct {
 	io.ReadCloser
 	watch *watch
+	blob  *host // whose bytes are counted, and paced; else nil
+	pace  *pace
 }
 
 func (s *sending) Read(p []byte) (int, error) {
 	s.watch.pause()
-	n, err := s.ReadCloser.Read(p)
+	n, err := s.ReadCloser.Read(s.pace.cut(p))
+	if s.blob != nil {
+		s.blob.counts.sentBytes.Add(int64(n))
+		if werr := s.pace.wait(s.watch.ctx, n); werr != nil && err == nil {
+			err = werr
+		}
+	}
 	if err != nil {
 		s.watch.set(s.watch.answer)
 	} else {
@@ -149,18 +186,24 @@ func (s *sending) Read(p []byte) (int, error) {
 // hold reads a small answer whole, so that a connection lost in the middle of
 // it is one more fault of the request. What is longer goes on as a stream.
 func hold(resp *http.Response) error {
-	const most = 1 << 20
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, most))
-	if err != nil {
+	const (
+		most   = 1 << 20
+		likely = 64 << 10 // what a server says is believed up to here
+	)
+	var buf bytes.Buffer
+	if n := resp.ContentLength; n > 0 {
+		buf.Grow(int(min(n, likely)) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, most)); err != nil {
 		resp.Body.Close()
 		return err
 	}
-	rest := resp.Body
-	if len(raw) < most {
-		rest.Close()
-		rest = http.NoBody
+	if buf.Len() < most {
+		resp.Body.Close()
+		resp.Body = io.NopCloser(&buf)
+		return nil
 	}
-	resp.Body = &held{Reader: io.MultiReader(bytes.NewReader(raw), rest), Closer: rest}
+	resp.Body = &held{Reader: io.MultiReader(&buf, resp.Body), Closer: resp.Body}
 	return nil
 }
 

@@ -66,8 +66,8 @@ func (t *Transport) forbidsName(g guard, host string) bool {
 	return err == nil && g.forbids(t.seen(a))
 }
 
-// dialer gives the dial function of connections under g.
-func (t *Transport) dialer(g guard) func(ctx context.Context, network, addr string) (net.Conn, error) {
+// dialer gives the dial function of connections to h under g.
+func (t *Transport) dialer(h *host, g guard) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	if g != open {
 		d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -82,7 +82,15 @@ func (t *Transport) dialer(g guard) func(ctx context.Context, network, addr stri
 		if t.resolve != nil {
 			addr = t.resolve(addr)
 		}
-		return d.DialContext(ctx, network, addr)
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		h.counts.connections.Add(1)
+		if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil && !h.proxied {
+			h.connected(t.seen(a.Addr()))
+		}
+		return conn, nil
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 
 // A host is what is known of one scheme, host and port.
 type host struct {
-	url    *url.URL // scheme and host only
-	limits *hostLimits
+	url     *url.URL // scheme and host only
+	limits  *hostLimits
+	counts  counters
+	proxied bool // requests go through the proxy that the environment names
 	// asking is held by the one who finds out how the host wants logins, with a
 	// question of its own or with the first request.
 	asking chan struct{}
@@ -19,6 +21,7 @@ type host struct {
 	expected expected
 
 	mu        sync.Mutex
+	pools     [guardPrivate + 1]*http.Transport
 	offer     *challenge // of the last 401
 	asked     bool       // whether /v2/ was asked, or a 401 came
 	met       bool       // somebody found out, or gave up
@@ -31,15 +34,26 @@ type host struct {
 // one attempt a request, until one succeeds.
 const giveUp = 5
 
+// A hostName is a host as a URL writes it: one host may have several.
+type hostName struct{ scheme, host string }
+
 func (t *Transport) host(u *url.URL) *host {
-	key := u.Scheme + "://" + hostPort(u)
+	name := hostName{u.Scheme, u.Host}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if h := t.names[name]; h != nil {
+		return h
+	}
+	key := u.Scheme + "://" + hostPort(u)
 	h := t.hosts[key]
 	if h == nil {
 		h = &host{url: &url.URL{Scheme: u.Scheme, Host: u.Host}, limits: t.limits.at(u), asking: make(chan struct{}, 1)}
+		if h.proxied = viaProxy(u); h.proxied && !t.forbidsName(guardPrivate, u.Hostname()) {
+			h.onNet = true // by all that can be known
+		}
 		t.hosts[key] = h
 	}
+	t.names[name] = h
 	return h
 }
 
@@ -103,6 +117,16 @@ func (h *host) isReadable() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.open
+}
+
+func (h *host) closeIdle() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.pools {
+		if p != nil {
+			p.CloseIdleConnections()
+		}
+	}
 }
 
 // connected notes the address of a connection.

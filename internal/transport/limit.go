@@ -13,6 +13,9 @@ import (
 // counts by the client's address.
 type limits struct {
 	rate  *float64 // Options.RateLimit
+	most  int      // Options.Concurrency
+	up    *pace    // Options.BandwidthLimit
+	down  *pace
 	mu    sync.Mutex
 	hosts map[string]*hostLimits
 }
@@ -21,10 +24,12 @@ type limits struct {
 type hostLimits struct {
 	fixed  *float64
 	quayio bool
+	gate   *gate
 	mu     sync.Mutex
 	paused time.Time // nobody sends before
 	http2  bool      // by the last answer
 	zones  map[string]*bucket
+	free   *bucket // the zone of what nothing limits
 }
 
 func (l *limits) at(u *url.URL) *hostLimits {
@@ -33,7 +38,7 @@ func (l *limits) at(u *url.URL) *hostLimits {
 	key := hostPort(u)
 	h := l.hosts[key]
 	if h == nil {
-		h = &hostLimits{fixed: l.rate, quayio: strings.EqualFold(u.Hostname(), "quay.io"), zones: map[string]*bucket{}}
+		h = &hostLimits{fixed: l.rate, gate: newGate(l.most), quayio: strings.EqualFold(u.Hostname(), "quay.io"), zones: map[string]*bucket{}}
 		if l.hosts == nil {
 			l.hosts = map[string]*hostLimits{}
 		}
@@ -101,9 +106,15 @@ func (h *hostLimits) bucketOf(kind Kind, u *url.URL, anonymous bool) (*bucket, f
 		}
 		return h.zone("fixed", *h.fixed, true), 1
 	}
-	r := rowOf(kind, u)
+	var r row
+	if h.quayio || kind == API {
+		r = rowOf(kind, u)
+	}
 	if (!r.everyHost && !h.quayio) || !strings.HasPrefix(u.Path, "/v2/") && kind != API {
-		return h.zone("", math.Inf(1), false), 0 // free until the first 429
+		if h.free == nil {
+			h.free = h.zone("", math.Inf(1), false)
+		}
+		return h.free, 0 // until the first 429
 	}
 	if r.exceptAnonymous && anonymous {
 		return nil, 0
@@ -140,20 +151,34 @@ func (h *hostLimits) answered(http2 bool) {
 	h.http2 = http2
 }
 
+// waitPause blocks while the host is paused. It reports whether it was.
+func (h *hostLimits) waitPause(ctx context.Context) (bool, error) {
+	for held := false; ; held = true {
+		h.mu.Lock()
+		paused := h.paused
+		h.mu.Unlock()
+		if paused.IsZero() {
+			return held, nil
+		}
+		d := time.Until(paused)
+		if d <= 0 {
+			return held, nil
+		}
+		if err := sleep(ctx, d); err != nil {
+			return true, err
+		}
+	}
+}
+
 // wait blocks until a request may be sent, and gives how long that took.
 func (h *hostLimits) wait(ctx context.Context, b *bucket, burst float64) (time.Duration, error) {
 	start := time.Now()
 	held := false
 	for {
-		h.mu.Lock()
-		d := time.Until(h.paused)
-		h.mu.Unlock()
-		if d > 0 {
-			held = true
-			if err := sleep(ctx, d); err != nil {
-				return time.Since(start), err
-			}
-			continue // it may have been prolonged
+		paused, err := h.waitPause(ctx)
+		held = held || paused
+		if err != nil {
+			return time.Since(start), err
 		}
 		if b == nil {
 			break

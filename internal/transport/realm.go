@@ -95,5 +95,5 @@ func hostPort(u *url.URL) string {
 
 // sameOrigin reports whether a and b have one scheme, host and port.
 func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && hostPort(a) == hostPort(b)
+	return a.Scheme == b.Scheme && a.Host == b.Host || strings.EqualFold(a.Scheme, b.Scheme) && hostPort(a) == hostPort(b)
 }

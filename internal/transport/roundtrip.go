@@ -56,7 +56,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := t.exchange(c)
 		if req.Context().Err() == nil && attempt < most && c.again(resp, err) {
 			t.logRetry(c, resp, err, attempt)
-			if werr := t.beforeRetry(req.Context(), c.host.url.Host, resp, attempt); werr != nil {
+			if werr := t.beforeRetry(req.Context(), c.host, resp, attempt); werr != nil {
 				return nil, werr
 			}
 			continue
@@ -67,7 +67,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, explain(c, err)
 		}
-		resp.Request = note{secrets: c.secrets(), hint: c.hintFor(resp)}.attach(resp.Request)
+		if !c.plainSuccess(resp) {
+			resp.Request = note{secrets: c.secrets(), hint: c.hintFor(resp)}.attach(resp.Request)
+		}
 		return resp, nil
 	}
 }
@@ -133,8 +135,8 @@ func (c *call) again(resp *http.Response, err error) bool {
 
 // beforeRetry lets go of an answer and waits. Where the host is paused, the
 // next attempt waits for that anyway.
-func (t *Transport) beforeRetry(ctx context.Context, host string, resp *http.Response, attempt int) error {
-	t.counts.at(host, func(h *HostStats) { h.Retries++ })
+func (t *Transport) beforeRetry(ctx context.Context, h *host, resp *http.Response, attempt int) error {
+	h.counts.retries.Add(1)
 	if resp != nil {
 		resp.Body.Close()
 		asked, _ := retryAfter(resp.Header, time.Now())
@@ -204,20 +206,20 @@ func (e *loginError) Unwrap() error { return e.err }
 // follow sends the request and follows redirects. authorization is shown to
 // the host itself only, and only under /v2/.
 func (t *Transport) follow(c *call, authorization string) (*http.Response, error) {
-	req, left, guarded := c.req, false, open
+	req, h, left, guarded := c.req, c.host, false, open
 	if c.origin != nil && t.host(c.origin).public() {
 		guarded = guardLocal
 	}
 	for hop := 0; ; hop++ {
 		g := open
-		if !sameOrigin(req.URL, c.req.URL) || c.origin != nil {
+		if h != c.host || c.origin != nil {
 			g = guarded
 		}
 		show := authorization
 		if left || hop > 0 && !strings.HasPrefix(req.URL.Path, "/v2/") {
 			show = ""
 		}
-		resp, err := t.send(c, req, show, g)
+		resp, err := t.send(c, h, req, show, g)
 		if err != nil {
 			return nil, err
 		}
@@ -232,38 +234,34 @@ func (t *Transport) follow(c *call, authorization string) (*http.Response, error
 		if err != nil {
 			return nil, err
 		}
-		if t.host(req.URL).public() {
+		if h.public() {
 			guarded = guardLocal
 		}
-		left = left || !sameOrigin(u, c.req.URL)
+		h = t.host(u)
+		left = left || h != c.host
 		req = hopRequest(req, u, left)
 	}
 }
 
-// send sends one request, as it is but for authorization.
-func (t *Transport) send(c *call, req *http.Request, authorization string, g guard) (*http.Response, error) {
-	out := req.Clone(req.Context())
-	if hasBody(c.req) {
-		if c.sent {
-			b, err := c.req.GetBody()
-			if err != nil {
-				return nil, err
-			}
-			out.Body = b
+// send sends one request to h, as it is but for authorization.
+func (t *Transport) send(c *call, h *host, req *http.Request, authorization string, g guard) (*http.Response, error) {
+	if !hasBody(c.req) {
+		return t.once(h, req, authorization, c.kind, g)
+	}
+	out := req.WithContext(req.Context())
+	if c.sent {
+		b, err := c.req.GetBody()
+		if err != nil {
+			return nil, err
 		}
-		c.sent = true
+		out.Body = b
 	}
-	if authorization != "" {
-		out.Header.Set("Authorization", authorization)
-	}
-	if c.kind == Upload {
-		out.GetBody = nil // or net/http would send an upload twice by itself
-	}
-	resp, err := t.once(out, c.kind, g)
+	c.sent = true
+	resp, err := t.once(h, out, authorization, c.kind, g)
 	if err != nil {
 		return nil, err
 	}
-	resp.Request = req // without our Authorization
+	resp.Request = req
 	return resp, nil
 }
 
@@ -273,22 +271,20 @@ func (t *Transport) plain(req *http.Request, kind Kind, g guard) (*http.Response
 	h := t.host(req.URL)
 	most := t.attempts(h)
 	for attempt := 1; ; attempt++ {
-		out := req.Clone(req.Context())
+		out := req
 		if req.GetBody != nil {
 			b, err := req.GetBody()
 			if err != nil {
 				return nil, err
 			}
+			out = req.WithContext(req.Context())
 			out.Body = b
 		}
-		resp, err := t.once(out, kind, g)
-		if err == nil {
-			resp.Request = req
-		}
+		resp, err := t.once(h, out, "", kind, g)
 		if attempt == most || req.Context().Err() != nil || !Retryable(resp, err) {
 			return resp, err
 		}
-		if err := t.beforeRetry(req.Context(), h.url.Host, resp, attempt); err != nil {
+		if err := t.beforeRetry(req.Context(), h, resp, attempt); err != nil {
 			return nil, err
 		}
 	}
@@ -308,6 +304,20 @@ func explain(c *call, err error) error {
 		return fmt.Errorf("the server closed the connection: %w", err)
 	}
 	return err
+}
+
+// plainSuccess reports whether no error will be made of resp: it is what a
+// request like this hopes for.
+func (c *call) plainSuccess(resp *http.Response) bool {
+	switch c.req.Method {
+	case http.MethodGet, http.MethodHead:
+		return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent
+	case http.MethodPost, http.MethodPatch:
+		return c.kind == Upload && (resp.StatusCode == http.StatusAccepted || resp.StatusCode == http.StatusCreated)
+	case http.MethodPut:
+		return resp.StatusCode == http.StatusCreated
+	}
+	return false
 }
 
 func (c *call) secrets() []string {

@@ -1,97 +1,135 @@
 package transport
 
 import (
-	"context"
 	"net/http"
-	"net/http/httptrace"
-	"net/netip"
 	"time"
 )
 
-// once sends req when the host's limits allow it. It closes req's body.
-func (t *Transport) once(req *http.Request, kind Kind, g guard) (*http.Response, error) {
-	ctx := req.Context()
-	host := req.URL.Host
-	if t.forbidsName(g, req.URL.Hostname()) {
-		closeBody(req)
-		return nil, final("a public host named %s, a private address; it is not asked", Text(host, 100))
-	}
-	pool, err := t.pool(req.URL, g)
+// once sends req to h when the host's limits allow it, with authorization if
+// that isn't "", and closes req's body. It leaves req as it is.
+func (t *Transport) once(h *host, req *http.Request, authorization string, kind Kind, g guard) (*http.Response, error) {
+	pool, err := h.admit(t, g)
 	if err != nil {
 		closeBody(req)
 		return nil, err
 	}
-	h := t.host(req.URL)
-	bucket, burst := h.limits.bucketOf(kind, req.URL, req.Header.Get("Authorization") == "")
-	waited, err := h.limits.wait(ctx, bucket, burst)
-	t.counts.waited(host, waited)
+	if authorization == "" {
+		authorization = req.Header.Get("Authorization")
+	}
+	stream := kind == Upload && hasBody(req)
+	zone, err := h.enter(req, kind, authorization == "", stream)
 	if err != nil {
 		closeBody(req)
 		return nil, err
 	}
-	t.counts.at(host, func(s *HostStats) { s.Requests[kind]++ })
-
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", t.opt.UserAgent)
-	}
-	proxied := viaProxy(req.URL)
-	ctx, cancel := context.WithCancelCause(ctx)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			if !info.Reused {
-				t.counts.at(host, func(s *HostStats) { s.Connections++ })
-			}
-			if a, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil && !proxied {
-				h.connected(t.seen(a.Addr()))
-			}
-		},
-	})
-	if proxied && !t.forbidsName(guardPrivate, req.URL.Hostname()) {
-		h.connected(internet) // by all that can be known
-	}
-	watch := newWatch(cancel, answerTime(kind, req))
-	req = req.WithContext(ctx)
-	if hasBody(req) {
-		req.Body = &sending{req.Body, watch}
-	}
-	resp, err := pool.RoundTrip(req)
-	watch.stop()
+	h.counts.request(kind)
+	resp, err := t.exchanged(h, pool, req, authorization, kind)
 	if err != nil {
-		err = stalledOr(ctx, err)
-		cancel(nil)
+		h.limits.gate.leave(stream)
 		return nil, err
 	}
 	h.limits.answered(resp.ProtoMajor == 2)
-	t.heed(h, bucket, kind, req.Method, resp)
-	if req.Method == http.MethodHead {
-		cancel(nil)
+	t.heed(h, zone, kind, req.Method, resp)
+	b, _ := resp.Body.(*body)
+	switch {
+	case b != nil && kind == Blob && resp.StatusCode/100 == 2:
+		b.blob, b.pace = h, t.limits.down
+		h.limits.gate.flow()
 		return resp, nil
+	case b != nil && req.Method == http.MethodGet && resp.StatusCode < 300:
+		err = hold(resp)
 	}
-	resp.Body = newBody(ctx, cancel, resp.Body, t.idle, resp.StatusCode >= 300)
-	if req.Method == http.MethodGet && kind != Blob && resp.StatusCode < 300 {
-		if err := hold(resp); err != nil {
-			return nil, err
-		}
+	h.limits.gate.leave(stream)
+	if err != nil {
+		return nil, err
 	}
 	return resp, nil
 }
 
-var internet = netip.MustParseAddr("192.0.2.1")
+// admit gives the connections to h, if g lets it be asked.
+func (h *host) admit(t *Transport, g guard) (*http.Transport, error) {
+	if t.forbidsName(g, h.url.Hostname()) {
+		return nil, final("a public host named %s, a private address; it is not asked", Text(h.url.Host, 100))
+	}
+	return t.pool(h, g)
+}
+
+// enter waits for what rules h: the rate, a pause, and how much goes at once.
+func (h *host) enter(req *http.Request, kind Kind, anonymous, stream bool) (*bucket, error) {
+	b, burst := h.limits.bucketOf(kind, req.URL, anonymous)
+	ctx := req.Context()
+	waited, err := h.limits.wait(ctx, b, burst)
+	h.counts.waited(waited)
+	if err != nil {
+		return nil, err
+	}
+	held, err := h.limits.gate.enter(ctx, stream)
+	if err != nil || !held {
+		return b, err
+	}
+	if _, err := h.limits.waitPause(ctx); err != nil { // it may have come while we waited
+		h.limits.gate.leave(stream)
+		return nil, err
+	}
+	return b, nil
+}
+
+// exchanged sends req and gives the answer, its body under a watch.
+func (t *Transport) exchanged(h *host, pool *http.Transport, req *http.Request, authorization string, kind Kind) (*http.Response, error) {
+	watch := newWatch(req.Context(), answerTime(kind, req))
+	out := req.WithContext(watch.ctx)
+	out.Header = make(http.Header, len(req.Header)+2)
+	for name, values := range req.Header {
+		out.Header[name] = values
+	}
+	if authorization != "" {
+		out.Header["Authorization"] = []string{authorization}
+	}
+	if len(out.Header["User-Agent"]) == 0 {
+		out.Header["User-Agent"] = t.agent
+	}
+	if kind == Upload {
+		out.GetBody = nil // or net/http would send an upload twice by itself
+	}
+	if hasBody(req) {
+		s := &sending{ReadCloser: req.Body, watch: watch}
+		if kind == Upload {
+			s.blob, s.pace = h, t.limits.up
+		}
+		out.Body = s
+	}
+	resp, err := pool.RoundTrip(out)
+	watch.stop()
+	if err != nil {
+		err = stalledOr(watch.ctx, err)
+		watch.cancel(nil)
+		return nil, err
+	}
+	resp.Request = req // without our Authorization
+	if req.Method == http.MethodHead {
+		watch.cancel(nil)
+		return resp, nil
+	}
+	resp.Body = newBody(watch, resp.Body, t.idle, resp.StatusCode >= 300)
+	return resp, nil
+}
 
 // heed slows down where an answer asks for it. A 429, and a 503 that says how
-// long, hold the whole host back; a write that Quay's API refuses with 503 is
-// about the repository only.
+// long, hold the whole host back, and either lets less go there at once; a
+// write that Quay's API refuses with 503 is about the repository only.
 func (t *Transport) heed(h *host, b *bucket, kind Kind, method string, resp *http.Response) {
 	limited := resp.StatusCode == http.StatusTooManyRequests
 	if limited {
-		t.counts.at(resp.Request.URL.Host, func(s *HostStats) { s.Limited++ })
+		h.counts.limited.Add(1)
 		if b != nil {
 			b.refused(time.Now())
 		}
 	}
 	if !limited && resp.StatusCode != http.StatusServiceUnavailable || !limited && kind == API && method != http.MethodGet {
+		h.limits.gate.answered(false, time.Time{})
 		return
 	}
+	h.limits.gate.answered(true, time.Now())
 	d, capped := retryAfter(resp.Header, time.Now())
 	switch {
 	case d > 0:

@@ -1,7 +1,7 @@
 package transport
 
 import (
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,61 +18,65 @@ type HostStats struct {
 	Limited     int64          // answers 429
 	Waits       int64          // requests that were held back by a limit or a pause
 	Waited      time.Duration  // for how long, summed over all requests
+	Received    int64          // bytes of blobs, also of reads that broke off
+	Sent        int64          // likewise
+}
+
+func (s *HostStats) add(h HostStats) {
+	for k, n := range h.Requests {
+		s.Requests[k] += n
+	}
+	s.Retries += h.Retries
+	s.Connections += h.Connections
+	s.Limited += h.Limited
+	s.Waits += h.Waits
+	s.Waited += h.Waited
+	s.Received += h.Received
+	s.Sent += h.Sent
 }
 
 // Sum adds up all hosts.
 func (s Stats) Sum() HostStats {
 	sum := HostStats{Requests: map[Kind]int64{}}
 	for _, h := range s.Hosts {
-		for k, n := range h.Requests {
-			sum.Requests[k] += n
-		}
-		sum.Retries += h.Retries
-		sum.Connections += h.Connections
-		sum.Limited += h.Limited
-		sum.Waits += h.Waits
-		sum.Waited += h.Waited
+		sum.add(h)
 	}
 	return sum
 }
 
-// counters are Stats while they are being counted.
+var kinds = [...]Kind{Token, API, Manifest, Blob, Upload, Other}
+
+// counters are a host's Stats while they are being counted.
 type counters struct {
-	mu    sync.Mutex
-	hosts map[string]*HostStats
+	requests                              [len(kinds)]atomic.Int64
+	retries, connections, limited         atomic.Int64
+	waits, waitedFor, received, sentBytes atomic.Int64
 }
 
-func (c *counters) at(host string, f func(*HostStats)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := c.hosts[host]
-	if h == nil {
-		h = &HostStats{Requests: map[Kind]int64{}}
-		if c.hosts == nil {
-			c.hosts = map[string]*HostStats{}
+func (c *counters) request(k Kind) {
+	for i := range kinds {
+		if kinds[i] == k {
+			c.requests[i].Add(1)
 		}
-		c.hosts[host] = h
 	}
-	f(h)
 }
 
-func (c *counters) waited(host string, d time.Duration) {
+func (c *counters) waited(d time.Duration) {
 	if d > 0 {
-		c.at(host, func(h *HostStats) { h.Waits++; h.Waited += d })
+		c.waits.Add(1)
+		c.waitedFor.Add(int64(d))
 	}
 }
 
-func (c *counters) snapshot() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := Stats{Hosts: make(map[string]HostStats, len(c.hosts))}
-	for name, h := range c.hosts {
-		copied := *h
-		copied.Requests = make(map[Kind]int64, len(h.Requests))
-		for k, n := range h.Requests {
-			copied.Requests[k] = n
+func (c *counters) snapshot() HostStats {
+	s := HostStats{
+		Requests: map[Kind]int64{}, Retries: c.retries.Load(), Connections: c.connections.Load(), Limited: c.limited.Load(),
+		Waits: c.waits.Load(), Waited: time.Duration(c.waitedFor.Load()), Received: c.received.Load(), Sent: c.sentBytes.Load(),
+	}
+	for i, k := range kinds {
+		if n := c.requests[i].Load(); n > 0 {
+			s.Requests[k] = n
 		}
-		s.Hosts[name] = copied
 	}
 	return s
 }

@@ -17,38 +17,32 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// A poolKey names a pool of connections. Guarded connections have their own,
-// or one that was made without a guard would be used again.
-type poolKey struct {
-	guard guard
-	certs string // the folder of the host's certificates, or ""
-}
-
-// pool gives the connections for requests to u under g.
-func (t *Transport) pool(u *url.URL, g guard) (*http.Transport, error) {
-	if g != open && viaProxy(u) {
+// pool gives the connections to h under g. Guarded ones are kept apart, or one
+// that was made without a guard would be used again.
+func (t *Transport) pool(h *host, g guard) (*http.Transport, error) {
+	if h.proxied {
 		g = open // what is dialled is the proxy; the name was looked at
 	}
-	key := poolKey{guard: g}
-	if u.Scheme == "https" {
-		key.certs = t.certDir(u)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if p := t.pools[key]; p != nil {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.pools[g]; p != nil {
 		return p, nil
 	}
-	config, err := t.tlsConfig(key.certs)
+	certs := ""
+	if h.url.Scheme == "https" {
+		certs = t.certDir(h.url)
+	}
+	config, err := t.tlsConfig(certs)
 	if err != nil {
 		return nil, err
 	}
 	p := &http.Transport{
-		DialContext:            t.dialer(g),
+		DialContext:            t.dialer(h, g),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    tlsTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // gzip would hide lengths and ranges
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConnsPerHost:    32,
 		IdleConnTimeout:        90 * time.Second,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
@@ -56,20 +50,15 @@ func (t *Transport) pool(u *url.URL, g guard) (*http.Transport, error) {
 		ReadBufferSize:         128 << 10,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
 	}
-	if g == open {
+	if h.proxied {
 		p.Proxy = proxy
 	}
-	t.pools[key] = p
+	h.pools[g] = p
 	return p, nil
 }
 
 // certDir gives the folder with the certificates for u's host, "" if none.
 func (t *Transport) certDir(u *url.URL) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if dir, ok := t.certDirs[u.Host]; ok {
-		return dir
-	}
 	roots := []string{t.opt.CertDir}
 	if t.opt.CertDir == "" {
 		roots = []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}
@@ -84,8 +73,6 @@ func (t *Transport) certDir(u *url.URL) string {
 	if u.Host == "registry-1.docker.io" {
 		names = append(names, "docker.io")
 	}
-	found := ""
-search:
 	for _, root := range roots {
 		for _, name := range names {
 			// A host comes from the network, too: one path element, or nothing.
@@ -94,13 +81,11 @@ search:
 			}
 			dir := filepath.Join(root, name)
 			if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
-				found = dir
-				break search
+				return dir
 			}
 		}
 	}
-	t.certDirs[u.Host] = found
-	return found
+	return ""
 }
 
 func (t *Transport) tlsConfig(dir string) (*tls.Config, error) {

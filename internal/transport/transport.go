@@ -38,8 +38,16 @@ type Options struct {
 	// RateLimit is how many requests a second each host gets. nil: the limits
 	// of Quay, see rowOf, and for other hosts none until they answer 429. 0: none.
 	RateLimit *float64
+	// Concurrency is how many requests each host gets at once. Blobs on their
+	// way take at most half of that from requests, and are bounded by who moves
+	// them. After 429 and 503 it is less for a while. 0 means 8.
+	Concurrency int
+	// BandwidthLimit is how many bytes of blobs a second come in, of all hosts
+	// together, and how many go out. 0: no limit.
+	BandwidthLimit int64
 	// Peer is the other side of the run. Limits and pauses are shared with it,
-	// since servers count by client; its RateLimit rules both.
+	// since servers count by client; its RateLimit, Concurrency and
+	// BandwidthLimit rule both.
 	Peer *Transport
 	// UserAgent is sent where a request has none. "" means "quaymaster".
 	UserAgent string
@@ -53,14 +61,13 @@ type Transport struct {
 	opt    Options
 	log    *slog.Logger
 	limits *limits
-	counts counters
+	agent  []string       // the header
 	roots  *x509.CertPool // nil: the system's
 
 	mu       sync.Mutex
 	hosts    map[string]*host
+	names    map[hostName]*host
 	sessions map[sessionKey]*session
-	pools    map[poolKey]*http.Transport
-	certDirs map[string]string
 
 	// For tests.
 	base    time.Duration               // of the backoff
@@ -82,19 +89,18 @@ func New(o Options) (*Transport, error) {
 		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		hosts:    map[string]*host{},
 		sessions: map[sessionKey]*session{},
-		pools:    map[poolKey]*http.Transport{},
-		certDirs: map[string]string{},
+		names:    map[hostName]*host{},
+		agent:    []string{cmp.Or(o.UserAgent, "quaymaster")},
 		base:     backoffBase,
 		idle:     bodyIdle,
 	}
-	t.opt.UserAgent = cmp.Or(o.UserAgent, "quaymaster")
 	if o.Side != "" {
 		t.log = t.log.With("side", o.Side)
 	}
 	if o.Peer != nil {
 		t.limits = o.Peer.limits
 	} else {
-		t.limits = &limits{rate: o.RateLimit}
+		t.limits = &limits{rate: o.RateLimit, most: o.Concurrency, up: newPace(o.BandwidthLimit), down: newPace(o.BandwidthLimit)}
 	}
 	if len(o.CAFiles) > 0 {
 		roots, err := caPool(o.CAFiles)
@@ -117,14 +123,25 @@ func (t *Transport) Client() *http.Client {
 }
 
 // Stats gives what was counted so far.
-func (t *Transport) Stats() Stats { return t.counts.snapshot() }
+func (t *Transport) Stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := Stats{Hosts: make(map[string]HostStats, len(t.hosts))}
+	for _, h := range t.hosts {
+		sum := HostStats{Requests: map[Kind]int64{}}
+		sum.add(s.Hosts[h.url.Host]) // HTTP and HTTPS of one name
+		sum.add(h.counts.snapshot())
+		s.Hosts[h.url.Host] = sum
+	}
+	return s
+}
 
 // CloseIdle closes connections that carry nothing now.
 func (t *Transport) CloseIdle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, p := range t.pools {
-		p.CloseIdleConnections()
+	for _, h := range t.hosts {
+		h.closeIdle()
 	}
 }
 
