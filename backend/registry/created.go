@@ -24,6 +24,12 @@ type ledger struct {
 	mu      sync.Mutex
 	repos   map[string]*entry // by path on the wire
 	created []oci.CreatedRepository
+
+	// asking is held while visibility is asked for. A Quay gives what a push
+	// creates one visibility, so the first repository of a namespace tells it of
+	// all; visible has it by namespace.
+	asking  sync.Mutex
+	visible map[string]string
 }
 
 // An entry is what is known of one repository.
@@ -137,15 +143,28 @@ func (d *destination) afterCommit(ctx context.Context) error {
 	return oci.Wrap(err, "set visibility", d.ref.Name(), oci.Descriptor{})
 }
 
-// visibility asks whether the repository, which is there, is public.
+// visibility says whether the repository, which the run has created, is public.
+// "" is not known.
 func (d *destination) visibility(ctx context.Context, c *quay.Client) string {
+	namespace, _, _ := strings.Cut(d.path, "/")
+	l := &d.target.ledger
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if v := l.visible[namespace]; v != "" {
+		return v
+	}
 	r, err := c.Repository(ctx, d.path)
+	v := "private"
 	switch {
 	case err == nil && r.Public:
-		return "public"
-	case err == nil, errors.Is(err, oci.ErrDenied):
-		return "private"
+		v = "public"
+	case err != nil && !errors.Is(err, oci.ErrDenied):
+		d.log.Debug("visibility is not known", "ref", d.ref.Name(), "error", err)
+		return ""
 	}
-	d.log.Debug("visibility is not known", "ref", d.ref.Name(), "error", err)
-	return ""
+	if l.visible == nil {
+		l.visible = map[string]string{}
+	}
+	l.visible[namespace] = v
+	return v
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 
 	"github.com/quaymaster/quaymaster/oci"
@@ -92,72 +90,14 @@ func (d *destination) hasBlob(ctx context.Context, desc oci.Descriptor) (bool, e
 	return true, nil
 }
 
-// Mount implements [oci.Mounter]. A registry that refuses answers with an
-// upload session, which the next PutBlob of d uses. Whatever else it says
-// against it isn't final either: if the blob can't be put, the upload tells.
-func (d *destination) Mount(ctx context.Context, desc oci.Descriptor, fromRepo string) (bool, error) {
-	if err := oci.ValidDigest(desc.Digest); err != nil {
-		return false, oci.Wrap(err, "mount blob", d.ref.Name(), oci.Descriptor{})
-	}
-	if !oci.ValidRepository(fromRepo) {
-		return false, oci.Wrap(fmt.Errorf("%w: %q is no repository", oci.ErrInvalid, fromRepo), "mount blob", d.ref.Name(), desc)
-	}
-	for try := 1; ; try++ {
-		mounted, err := d.mount(ctx, desc.Digest, d.sibling(fromRepo))
-		if err == nil || ctx.Err() != nil || try == uploadAttempts || !retryable(err) {
-			return mounted, oci.Wrap(err, "mount blob", d.ref.Name(), desc)
-		}
-		if err := pause(ctx, try, err); err != nil {
-			return false, oci.Wrap(err, "mount blob", d.ref.Name(), desc)
-		}
+// WillWrite implements [oci.Foreseer]. Quay creates a repository when push is
+// asked for, with whatever else: before it is known whether it was there, that
+// is left to the first write, which looks.
+func (d *destination) WillWrite() {
+	if !d.target.isQuay() || d.target.ledger.known(d.repo) {
+		d.expect(d.push())
 	}
 }
-
-func (d *destination) mount(ctx context.Context, dgst oci.Digest, from *repo) (bool, error) {
-	if err := d.beforeWrite(ctx); err != nil {
-		return false, err
-	}
-	query := url.Values{"mount": {string(dgst)}, "from": {from.path}}
-	resp, err := d.do(ctx, http.MethodPost, d.url("/blobs/uploads/?"+query.Encode()), d.push(), from.pull())
-	if err != nil {
-		return false, err
-	}
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		finish(resp)
-		return true, nil
-	case http.StatusAccepted:
-		finish(resp)
-		session, err := location(resp)
-		if err != nil {
-			return false, err
-		}
-		d.mu.Lock()
-		before := d.sessions[dgst]
-		d.sessions[dgst] = session
-		d.mu.Unlock()
-		if before != nil {
-			d.cancel(ctx, before)
-		}
-		return false, nil
-	}
-	if err := answered(resp); retryable(err) {
-		return false, err
-	}
-	return false, nil
-}
-
-// keptSession takes the session of a refused mount of dgst, nil if there is none.
-func (d *destination) keptSession(dgst oci.Digest) *url.URL {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	session := d.sessions[dgst]
-	delete(d.sessions, dgst)
-	return session
-}
-
-// Sibling implements [oci.Mounter].
-func (d *destination) Sibling(repository string) oci.Source { return source{d.sibling(repository)} }
 
 // Verify implements [oci.Destination]: the name has root's digest, asked by HEAD;
 // with full every manifest and blob under it is read and hashed as well.
@@ -214,16 +154,4 @@ func (d *destination) readBlob(ctx context.Context, blob oci.Descriptor) error {
 	defer rc.Close()
 	_, err = io.Copy(io.Discard, rc)
 	return err
-}
-
-// Close implements [oci.Destination]: sessions that nothing was sent in are cancelled.
-func (d *destination) Close() error {
-	d.mu.Lock()
-	sessions := slices.Collect(maps.Values(d.sessions))
-	clear(d.sessions)
-	d.mu.Unlock()
-	for _, s := range sessions {
-		d.cancel(context.Background(), s)
-	}
-	return nil
 }

@@ -2,4 +2,10 @@ package registry
 
 import "time"
 
-func init() { backoff = func(int) time.Duration { return time.Millisecond } }
+// AskAbove is the program's value; tests have smaller blobs.
+var AskAbove = askAbove
+
+func init() {
+	backoff = func(int) time.Duration { return time.Millisecond }
+	askAbove = 2 << 20
+}

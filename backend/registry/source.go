@@ -14,14 +14,16 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// Open opens the repository of ref as a source. No request is made yet. In its
-// methods "" means ref's digest, or else its tag. It returns an error matching
-// [oci.ErrUsage] if ref names no repository of a registry.
+// Open opens the repository of ref as a source. No request is made yet, but the
+// next token that is asked for holds it too, where the service grants several
+// repositories. In its methods "" means ref's digest, or else its tag. It returns
+// an error matching [oci.ErrUsage] if ref names no repository of a registry.
 func Open(ref oci.Ref, env backend.Env) (oci.Source, error) {
 	r, err := newRepo(ref, env)
 	if err != nil {
 		return nil, err
 	}
+	r.expect(r.pull())
 	return source{r}, nil
 }
 

@@ -20,6 +20,10 @@ type target struct {
 
 	// plainBodies is set once the registry refused to be asked by Expect.
 	plainBodies atomic.Bool
+	// wary is how many of the next uploads that wouldn't ask by Expect do.
+	wary atomic.Int32
+	// oddMounts is set once the registry answered a mount as if it knew none.
+	oddMounts atomic.Bool
 }
 
 var (
@@ -27,15 +31,17 @@ var (
 	_ oci.Creator     = (*target)(nil)
 	_ oci.Destination = (*destination)(nil)
 	_ oci.Mounter     = (*destination)(nil)
+	_ oci.Foreseer    = (*destination)(nil)
 )
 
 // Traits implements [oci.Target].
 func (t *target) Traits() oci.Traits {
-	return oci.Traits{Many: true, Index: true, Compression: t.compression}
+	return oci.Traits{Many: true, Index: true, Ahead: true, Compression: t.compression}
 }
 
 // Image implements [oci.Target]. name is the complete reference; without a tag
-// the image is put by its digest alone. No request is made yet.
+// the image is put by its digest alone. No request is made yet, but that the
+// repository will be read is noted for the next token.
 func (t *target) Image(_ context.Context, name oci.Ref) (oci.Destination, error) {
 	if name.Registry != t.host {
 		return nil, oci.Usage(fmt.Sprintf("%s is not on %s", name, t.host))
@@ -44,6 +50,7 @@ func (t *target) Image(_ context.Context, name oci.Ref) (oci.Destination, error)
 	if err != nil {
 		return nil, err
 	}
+	r.expect(r.pull())
 	return &destination{repo: r, target: t, log: t.env.Logger(), sessions: map[oci.Digest]*url.URL{}}, nil
 }
 

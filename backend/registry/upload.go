@@ -20,7 +20,15 @@ const (
 	uploadAttempts = 5 // at one blob
 	rereads        = 2 // further attempts at content that proved to be wrong
 	cancelWithin   = 2 * time.Second
+	// warySpan is how many uploads ask first after one was lost.
+	warySpan = 64
 )
+
+// askAbove is the most bytes of a blob that is sent without asking first
+// ("Expect: 100-continue"). To ask costs a round trip, at a registry that has
+// just opened the session; not to ask may cost what was read of the content in
+// vain. A variable for tests, which have smaller blobs.
+var askAbove int64 = 32 << 20
 
 // PutBlob implements [oci.Destination]. Where digest and size are known it takes
 // two requests, POST and PUT; else three, with one chunked PATCH between them.
@@ -66,7 +74,24 @@ type upload struct {
 	session *url.URL // that is open at the registry
 	release func()   // of blob's memory, nil if it has none
 
-	wrong, denied int // attempts that ended so
+	wrong, denied int  // attempts that ended so
+	broke         bool // an attempt while content was sent
+}
+
+// asks reports whether the registry is to be asked before size bytes are sent,
+// -1 if nobody knows how many.
+//
+// What was refused without a question may have met a connection that was closed
+// before its answer could be read; so the next attempt asks, and for a while all
+// uploads that can't be sent again from memory do.
+func (u *upload) asks(size int64) bool {
+	switch {
+	case u.target.plainBodies.Load():
+		return false
+	case size < 0 || size > askAbove || u.broke:
+		return true
+	}
+	return size > smallBlob && u.target.wary.Load() > 0 && u.target.wary.Add(-1) >= 0
 }
 
 // A contentError is a failure of the blob's own content.
@@ -124,7 +149,9 @@ func (u *upload) attempt(ctx context.Context) (oci.Descriptor, error) {
 		err = u.commit(ctx, p, desc)
 	}
 	if err != nil {
-		u.cancel(ctx, u.session)
+		if !is(err, http.StatusNotFound) { // what isn't known needs no end
+			u.cancel(ctx, u.session)
+		}
 		return oci.Descriptor{}, err
 	}
 	return desc, nil
@@ -217,10 +244,11 @@ func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pa
 		return nil, false, err
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
+	asked := false
 	if all = p == nil || size == 0; !all {
 		// Without GetBody: nobody but u sends content again.
 		req.Body, req.ContentLength = p, size
-		if (size < 0 || size > smallBlob) && !u.target.plainBodies.Load() {
+		if asked = u.asks(size); asked {
 			req.Header.Set("Expect", "100-continue")
 			req = p.watch(req)
 		}
@@ -241,6 +269,10 @@ func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pa
 		all = all || sent
 	}
 	if err != nil {
+		if !asked && req.Body != nil && retryable(err) {
+			u.broke = true
+			u.target.wary.Store(warySpan)
+		}
 		return nil, all, &sessionError{err}
 	}
 	return resp, all, nil
@@ -257,6 +289,10 @@ func (d *destination) away(ctx context.Context) context.Context {
 func (d *destination) cancel(ctx context.Context, session *url.URL) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
 	defer stop()
+	d.end(ctx, session)
+}
+
+func (d *destination) end(ctx context.Context, session *url.URL) {
 	if resp, err := d.do(d.away(ctx), http.MethodDelete, session.String(), d.push()); err == nil {
 		finish(resp)
 	}

@@ -20,12 +20,13 @@ import (
 )
 
 const (
-	small = 100 << 10
-	large = 3 << 20
+	small  = 100 << 10       // is sent from memory
+	medium = 1<<20 + 500<<10 // is not, but sent without a question
+	large  = 3 << 20         // is asked for (here: export_test.go)
 )
 
 func TestUploadTakesTwoRequests(t *testing.T) {
-	for _, size := range []int{0, small, large} {
+	for _, size := range []int{0, small, medium, large} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			f := newFar(t)
 			c := random(1, size)
@@ -244,7 +245,7 @@ func TestUploadRefuses(t *testing.T) {
 		{"wrong bytes", wrong, nil, nil, "", 1},
 	}
 	for _, tt := range tests {
-		for _, size := range []int{small, large} {
+		for _, size := range []int{small, medium, large} {
 			t.Run(fmt.Sprint(tt.name, " ", size), func(t *testing.T) {
 				f := newFar(t)
 				f.fail(tt.fault)
@@ -364,7 +365,8 @@ func TestUploadEndsWithItsContext(t *testing.T) {
 }
 
 // The promise of the package: whatever fails on the way, every blob arrives,
-// and the source gives each exactly once.
+// and the source gives each exactly once. Those that are sent without a question
+// may cost it twice, until the first is lost: then the registry is asked.
 func TestUploadsUnderFaults(t *testing.T) {
 	f := newFar(t)
 	var mu sync.Mutex
@@ -387,7 +389,7 @@ func TestUploadsUnderFaults(t *testing.T) {
 	for i := range contents {
 		size := small
 		if i%3 == 0 {
-			size = large / 2
+			size = medium
 		}
 		contents[i] = random(uint64(100+i), size+i)
 		wg.Go(func() {
@@ -401,11 +403,18 @@ func TestUploadsUnderFaults(t *testing.T) {
 	}
 	wg.Wait()
 	f.fail(nil)
+	const atOnce = 2 // of the medium ones
+	twice := 0
 	for i, c := range contents {
-		if n := c.completed.Load(); n != 1 {
+		if n := c.completed.Load(); n == 2 && i%3 == 0 {
+			twice++
+		} else if n != 1 {
 			t.Errorf("blob %d was read to its end %d times", i, n)
 		}
 		f.has(t, "a", c)
+	}
+	if twice > atOnce {
+		t.Errorf("%d blobs were read twice, want %d at most", twice, atOnce)
 	}
 }
 

@@ -84,6 +84,11 @@ func (r *repo) push() string {
 	return auth.ScopeRepository(r.path, auth.ActionPull, auth.ActionPush)
 }
 
+// expect says that requests which need scopes are to come. It makes none.
+func (r *repo) expect(scopes ...string) {
+	transport.Expect(r.http, &url.URL{Scheme: r.scheme, Host: r.host}, scopes...)
+}
+
 // request makes a request that needs scopes. They replace those of ctx: a
 // context that comes from an upload must not ask the source for push.
 func (r *repo) request(ctx context.Context, method, address string, scopes ...string) (*http.Request, error) {
