@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/internal/layercache"
 	"github.com/quaymaster/quaymaster/oci"
-	"github.com/quaymaster/quaymaster/pipeline"
 )
 
 // Copy brings all images of src to dst and makes them visible. It returns the
@@ -60,8 +60,11 @@ type run struct {
 	progress *progress
 	count    transfers
 	blobs    *blobs
-	cache    *layercache.Cache // nil for none
-	group    *errgroup.Group   // of images
+	cache    *layercache.Cache   // nil for none
+	group    *errgroup.Group     // of images
+	slots    *semaphore.Weighted // of images that are copied
+	checks   *semaphore.Weighted // of images that only wait to be verified
+	window   *window             // nil where images aren't looked up ahead
 
 	mu      sync.Mutex
 	images  []oci.ImageReport
@@ -87,12 +90,22 @@ func (r *run) do(ctx context.Context) (*oci.Report, error) {
 	r.openCache()
 	group, gctx := errgroup.WithContext(ctx)
 	r.group = group
-	group.SetLimit(r.opt.images())
+	r.slots, r.checks = semaphore.NewWeighted(int64(r.opt.images())), semaphore.NewWeighted(int64(r.opt.images()))
 	r.blobs = newBlobs(gctx, r.opt, &r.count)
 	r.ctx = ctx
+	if r.traits.Ahead && r.spread == nil {
+		r.window = r.openWindow(gctx)
+	}
 	r.discover(gctx)
+	if r.window != nil {
+		r.window.close()
+	}
 	_ = group.Wait() // the error that ended the run; it is among r.failed
 	r.blobs.wait()
+	if r.window != nil && r.window.dropped > 0 {
+		r.cut = true
+		r.images = r.images[:len(r.images)-r.window.dropped]
+	}
 	r.leaveAll()
 	r.saveCache(ctx)
 	ended := context.Cause(ctx)
@@ -145,35 +158,31 @@ func listingError(src backend.Images, err error) error {
 	return fmt.Errorf("%w: %w", oci.ErrIncomplete, err)
 }
 
-// start enters p into the report and begins it once a slot is free.
+// start enters p into the report and begins it once a slot is free, or has it
+// looked up ahead of that.
 func (r *run) start(ctx context.Context, p planned) {
+	if r.window != nil && !r.window.room(ctx) {
+		r.cut = true
+		return
+	}
 	i, isNew, taken := r.enter(p)
 	if !isNew {
 		return
 	}
-	err := p.err
-	if err == nil {
-		err = taken
+	m := &image{planned: p, at: i}
+	if p.err != nil {
+		m.fail("name", p.err)
+	} else if taken != nil {
+		m.fail("name", taken)
 	}
 	if !r.listed {
 		r.progress.listed()
 	}
-	r.group.Go(func() error {
-		r.progress.started(i+1, p.item, p.to)
-		report := p.report
-		switch {
-		case err != nil:
-			report, err = failure(report, "name", err)
-		case ctx.Err() != nil:
-			err = context.Cause(ctx)
-		default:
-			report, err = r.image(ctx, p)
-		}
-		if r.spread != nil && p.err == nil {
-			report, err = r.leave(i, p, report, err)
-		}
-		return r.end(i, p, report, err)
-	})
+	if r.window != nil {
+		r.window.add(ctx, m)
+	} else {
+		r.work(ctx, m)
+	}
 }
 
 // failure is the outcome of an image that didn't get as far as its pipeline.
@@ -197,31 +206,6 @@ func (r *run) enter(p planned) (i int, isNew bool, taken error) {
 	}
 	r.images = append(r.images, p.report)
 	return len(r.images) - 1, true, taken
-}
-
-// image copies one.
-func (r *run) image(ctx context.Context, p planned) (oci.ImageReport, error) {
-	source, err := r.src.Source(ctx, p.item)
-	if err != nil {
-		return failure(p.report, "open source", err)
-	}
-	dest, err := r.dst.Image(ctx, p.to)
-	if err != nil {
-		return failure(p.report, "open destination", err)
-	}
-	b := &berth{Destination: dest, holds: 1, warn: func(err error) { r.warn(err.Error()) }}
-	defer b.release()
-	mover := r.mover(b, p, source)
-	source = countSource(source, counted{blobs: &r.count.fetched, bytes: func(n int64) {
-		r.count.fetchedBytes.Add(n)
-		r.progress.moved(n)
-	}})
-	report, err := pipeline.Copy(ctx, pipeline.Image{Item: p.item, Source: source, Dest: dest, Traits: r.traits, To: p.to}, pipeline.Options{
-		Platforms: r.opt.Platforms, Verify: r.opt.Verify, DryRun: r.opt.DryRun, FollowMoved: r.opt.FollowMoved,
-		Filters: r.opt.Filters, Mover: mover, Warn: r.warn,
-	})
-	report.Destination = p.report.Destination
-	return report, err
 }
 
 // mover gives the run's blob table as the image b of source sees it.
