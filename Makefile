@@ -1,13 +1,17 @@
 # What there is to do:
 #
 #   make demo     build the program and show it at work against a Quay on loopback
-#   make test     every test of both modules, with the race detector
+#   make test     every test of all modules, with the race detector
 #   make interop  compare with occystrap, on the same images
 #   make interop-full
 #                 a newer dockerd than Debian's: builds it, 10 minutes once
 #   make lint     gofmt, go vet, staticcheck, the floors, doc comments, other systems
 #   make fuzz     what reads layers, archives and filters, FUZZTIME each (10s)
-#   make bench    benchmarks of the hot paths
+#   make bench    this program beside its peers: 40 minutes of a quiet machine.
+#                 SCENARIOS="bulk-org-small one-tar" TOOLS="floor:4 quaymaster:4"
+#                 REPS=3 behind it do less; see bench/README.md
+#   make microbench
+#                 Go benchmarks of the hot paths
 #   make build    bin/quaymaster, static
 #   make set-up   what the tests need of the machine (Debian packages)
 
@@ -15,8 +19,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# e2e is a module of its own: its registries bring cloud SDKs.
-MODULES := . internal/e2e
+# e2e is a module of its own: its registries bring cloud SDKs. So is benchkit, with
+# the libraries of peers.
+MODULES := . internal/e2e bench/benchkit
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LINTER := .bin/golangci-lint
@@ -29,7 +34,7 @@ FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
 	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath
 FUZZTIME ?= 10s
 
-.PHONY: demo test interop interop-full lint fuzz bench build set-up clean
+.PHONY: demo test interop interop-full lint fuzz bench microbench build set-up clean
 
 # Go knows best what is out of date, so build always asks it.
 build:
@@ -61,7 +66,16 @@ $(DOCKERD):
 fuzz:
 	for target in $(FUZZ); do go test -run='^$$' -fuzz="^$${target##*/}\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x "./$${target%/*}"; done
 
-bench:
+# Each call has results of its own, beside the last in $BENCH/results.
+SCENARIOS ?=
+TOOLS ?=
+REPS ?= 5
+bench: build
+	bench/setup.sh
+	bench/gen.sh
+	QUAYMASTER=$(CURDIR)/bin/quaymaster REPS=$(REPS) bench/run.sh -n -r $(if $(TOOLS),-t "$(TOOLS)") $(SCENARIOS)
+
+microbench:
 	for module in $(MODULES); do go -C "$$module" test -run='^$$' -bench=. -benchmem ./...; done
 
 lint: $(LINTER)
