@@ -106,6 +106,13 @@ func TestKnobs(t *testing.T) {
 			want(t, "the password is shown", strings.Contains(r.body, "hidden"), false)
 			want(t, "sync", e.send(t, "POST", path+"/sync-now", ta, nil).status, 204)
 		}},
+		{"no mounts", func(o *quaytest.Options) { o.NoMounts = true }, func(t *testing.T, e *env) {
+			repo := e.scratch(t)
+			path := fmt.Sprintf("/v2/%s/blobs/uploads/?mount=%s&from=pub/app", repo, base.Desc.Digest)
+			r := e.send(t, "POST", path, e.token(t, e.user, e.password, "repository:"+repo+":pull,push", "repository:pub/app:pull"), nil)
+			want(t, "status", r.status, 202)
+			want(t, "has a location", r.header.Get("Location") != "", true)
+		}},
 		{"streamed blobs", func(o *quaytest.Options) { o.StreamBlobs = true }, func(t *testing.T, e *env) {
 			path := "/v2/pub/app/blobs/" + string(base.Desc.Digest)
 			r := e.get(t, path, "", "Accept-Encoding: identity", "Range: bytes=3-5")

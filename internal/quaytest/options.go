@@ -36,6 +36,7 @@ type Options struct {
 	URLLife      time.Duration // life of a signed blob URL; 0 means 60 s
 	WrongLogins  int           // wrong passwords of a user before 429; 0: no limit
 
+	NoMounts     bool // every mount is answered with an upload, as by other registries; Quay has no such switch
 	StreamBlobs  bool // blobs come as 200 from the registry (gzip-ed by nginx if the client takes it), not by a 302
 	StorageProxy bool // the 302 goes to /_storage_proxy/ of the same host; always so without [Server.Start]
 }

@@ -33,7 +33,7 @@ func (c *v2Call) startUpload() {
 	switch {
 	case full:
 		(&v2Error{status: http.StatusForbidden, code: "DENIED", message: "Quota has been exceeded on namespace"}).write(c.w)
-	case q.Get("mount") != "" && c.mount(oci.Digest(q.Get("mount")), q.Get("from")):
+	case q.Get("mount") != "" && !c.s.opt.NoMounts && c.mount(oci.Digest(q.Get("mount")), q.Get("from")):
 	case q.Get("digest") != "" && q.Get("mount") == "":
 		c.putWhole(oci.Digest(q.Get("digest")))
 	default:
