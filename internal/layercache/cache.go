@@ -4,16 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"os"
-	"path/filepath"
+	"io"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
-
-	"github.com/quaymaster/quaymaster/internal/lockfile"
+	"github.com/quaymaster/quaymaster/internal/statefile"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -99,42 +95,34 @@ func (c *Cache) Save(ctx context.Context) error {
 	return oci.Wrap(c.save(ctx), "write layer cache", c.path, oci.Descriptor{})
 }
 
-func (c *Cache) save(ctx context.Context) (err error) {
+func (c *Cache) save(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.added)+len(c.used) == 0 {
 		return nil
 	}
-	root, err := os.OpenRoot(filepath.Dir(c.path))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	lock, err := lockfile.Acquire(ctx, root, filepath.Base(c.path)+".lock")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	f, err := read(c.path)
-	if err != nil {
-		return err
-	}
-	changed := false
-	for i, e := range c.added {
-		changed = f.set(i, c.of[i], e) || changed
-	}
-	for i := range c.used {
-		changed = f.touch(i, c.of[i].made) || changed
-	}
-	if changed {
+	var f file
+	err := statefile.Update(ctx, c.path, maxFileSize, func(r io.Reader) (changed bool, err error) {
+		if f, err = decode(r); err != nil {
+			return false, err
+		}
+		for i, e := range c.added {
+			changed = f.set(i, c.of[i], e) || changed
+		}
+		for i := range c.used {
+			changed = f.touch(i, c.of[i].made) || changed
+		}
 		f.trim(maxEntries)
+		return changed, nil
+	}, func(w io.Writer) error {
 		raw, err := f.encode()
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = w.Write(raw)
 		}
-		if err := renameio.WriteFile(c.path, raw, 0o644, renameio.WithExistingPermissions()); err != nil {
-			return err
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	c.file, c.added, c.used, c.of = f, map[string]Entry{}, map[string]bool{}, map[string]source{}
 	return nil

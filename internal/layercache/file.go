@@ -7,14 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
 
+	"github.com/quaymaster/quaymaster/internal/statefile"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -64,22 +63,16 @@ type made struct {
 	Used      time.Time     `json:"used"`
 }
 
-func read(path string) (file, error) {
+func read(path string) (f file, err error) {
+	err = statefile.Read(path, maxFileSize, func(r io.Reader) error { f, err = decode(r); return err })
+	return f, err
+}
+
+func decode(r io.Reader) (file, error) {
 	f := file{layers: map[string]json.RawMessage{}, ours: map[string]*made{}, rest: map[string]json.RawMessage{}}
-	in, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
+	raw, err := io.ReadAll(r)
 	if err != nil {
 		return f, err
-	}
-	defer in.Close()
-	raw, err := io.ReadAll(io.LimitReader(in, maxFileSize+1))
-	if err != nil {
-		return f, err
-	}
-	if len(raw) > maxFileSize {
-		return f, fmt.Errorf("%w: over %d bytes", oci.ErrTooLarge, maxFileSize)
 	}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return f, nil
