@@ -1,11 +1,9 @@
 package oci
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 )
@@ -132,88 +130,4 @@ func (m *Manifest) children() []Descriptor {
 		all = append(all, *m.Subject)
 	}
 	return all
-}
-
-// known are the keys that [Manifest] and its descriptors read. encoding/json
-// takes "Layers" for "layers"; other readers don't.
-var known = func() map[string]string {
-	m := map[string]string{}
-	for _, k := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests",
-		"subject", "annotations", "digest", "size", "urls", "data", "platform"} {
-		m[strings.ToLower(k)] = k
-	}
-	return m
-}()
-
-// StrictJSON refuses what encoding/json lets pass: keys that stand twice or
-// are a descriptor's or manifest's in another case, data behind the value, and
-// nesting deeper than 32. Annotations may have any keys, each once.
-func StrictJSON(raw []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	var stack []level
-	push := func(l level) error {
-		if stack = append(stack, l); len(stack) > 32 {
-			return errors.New("nested deeper than 32")
-		}
-		return nil
-	}
-	for {
-		tok, err := dec.Token()
-		if err == io.EOF && len(stack) == 0 {
-			return errors.New("empty")
-		}
-		if err != nil {
-			return err
-		}
-		var top level
-		if len(stack) > 0 {
-			top = stack[len(stack)-1]
-		}
-		switch delim, _ := tok.(json.Delim); {
-		case delim == '}' || delim == ']':
-			stack = stack[:len(stack)-1]
-		case top.wantKey:
-			if err := top.add(tok.(string)); err != nil {
-				return err
-			}
-			stack[len(stack)-1] = level{keys: top.keys, free: top.free, last: tok.(string)}
-			continue
-		case delim == '{':
-			if err := push(level{keys: map[string]bool{}, wantKey: true, free: top.free || top.last == "annotations"}); err != nil {
-				return err
-			}
-			continue
-		case delim == '[':
-			if err := push(level{free: top.free}); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(stack) == 0 {
-			if _, err := dec.Token(); err != io.EOF {
-				return errors.New("data behind the end")
-			}
-			return nil
-		}
-		stack[len(stack)-1].wantKey = stack[len(stack)-1].keys != nil
-	}
-}
-
-// A level is an open object, or an open array (keys is nil).
-type level struct {
-	keys    map[string]bool
-	wantKey bool
-	free    bool   // the keys are the author's, as in annotations
-	last    string // the key whose value comes next
-}
-
-func (l *level) add(key string) error {
-	if l.keys[key] {
-		return fmt.Errorf("key %q stands twice", key)
-	}
-	l.keys[key] = true
-	if want, ok := known[strings.ToLower(key)]; ok && !l.free && key != want {
-		return fmt.Errorf("key %q is %q misspelt", key, want)
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package oci_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -85,6 +86,11 @@ func TestParseManifestRefuses(t *testing.T) {
 		{"nothing", "", ``, oci.ErrInvalid},
 		{"key twice", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"layers":[],"layers":[` + d + `]}`, oci.ErrInvalid},
 		{"key in another case", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"layers":[],"Layers":[` + d + `]}`, oci.ErrInvalid},
+		{"key twice, once in escapes", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"layers":[],"lay\u0065rs":[` + d + `]}`, oci.ErrInvalid},
+		{"key with a letter that folds to s", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"\u017fubject":` + d + `}`, oci.ErrInvalid},
+		{"key twice among many", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"annotations":{` + numbered(40) + `,"k30":""}}`, oci.ErrInvalid},
+		{"many keys", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"annotations":{` + numbered(40) + `}}`, nil},
+		{"quotes and braces in a string", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `,"annotations":{"a":"\\\"{,\"a\":"}}`, nil},
 		{"data behind the end", oci.MediaTypeManifest, `{"schemaVersion":2,"config":` + d + `} {}`, oci.ErrInvalid},
 		{"layers and manifests", "", `{"schemaVersion":2,"layers":[],"manifests":[]}`, oci.ErrInvalid},
 		{"served as another type", oci.MediaTypeIndex, `{"schemaVersion":2,"mediaType":"` + oci.MediaTypeManifest + `","config":` + d + `}`, oci.ErrInvalid},
@@ -103,6 +109,15 @@ func TestParseManifestRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// numbered gives n members k0, k1 and so on.
+func numbered(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%q:%q", fmt.Sprint("k", i), "")
+	}
+	return strings.Join(all, ",")
 }
 
 func FuzzParseManifest(f *testing.F) {

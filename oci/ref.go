@@ -4,12 +4,7 @@ import (
 	_ "crypto/sha256" // for digests
 	_ "crypto/sha512"
 	"fmt"
-	"net"
-	"regexp"
-	"strconv"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Ref is a reference: host/repository[:tag][@digest].
@@ -19,15 +14,6 @@ type Ref struct {
 	Tag        string
 	Digest     Digest
 }
-
-// Quay accepts names that the distribution specification doesn't ("a--b",
-// "a-"), so a path component is what Quay takes; both keep out "..", upper
-// case, white space and control bytes.
-var (
-	componentRE = regexp.MustCompile(`^[a-z0-9][._a-z0-9-]*$`)
-	tagRE       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	hostRE      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
-)
 
 // ParseRef reads host/repository[:tag][@digest]. Where s names no host (its
 // first part has no dot, no port and is not "localhost") registry is taken; if
@@ -72,51 +58,6 @@ func looksLikeHost(s string) bool {
 	return s == "localhost" || strings.ContainsAny(s, ".:")
 }
 
-// ValidHost reports whether s is host, host:port or [IPv6]:port.
-func ValidHost(s string) bool {
-	host := s
-	if h, port, err := net.SplitHostPort(s); err == nil {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return false
-		}
-		host = h
-		if strings.Contains(h, ":") {
-			return net.ParseIP(h) != nil
-		}
-	}
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		return net.ParseIP(host[1:len(host)-1]) != nil
-	}
-	return len(host) <= 253 && hostRE.MatchString(host) && !strings.Contains(host, "..")
-}
-
-// ValidRepository reports whether s is a repository path, by the rules of the
-// distribution specification or of Quay: at most 255 bytes of a/b/c.
-func ValidRepository(s string) bool {
-	if len(s) > 255 {
-		return false
-	}
-	for part := range strings.SplitSeq(s, "/") {
-		if !componentRE.MatchString(part) {
-			return false
-		}
-	}
-	return true
-}
-
-// ValidTag reports whether s is a tag: at most 128 of [A-Za-z0-9_.-], not
-// beginning with a dot or dash.
-func ValidTag(s string) bool { return tagRE.MatchString(s) }
-
-// ValidDigest returns an error matching [ErrInvalid] unless d is a sha256,
-// sha384 or sha512 digest in lower case.
-func ValidDigest(d Digest) error {
-	if err := d.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w: %w", d, ErrInvalid, err)
-	}
-	return nil
-}
-
 // String gives the reference as it is written: host/repository:tag@digest. Of a
 // name inside a layout that may be the tag or the digest alone.
 func (r Ref) String() string {
@@ -157,6 +98,5 @@ func (r Ref) Reference() string {
 
 // IsDigest reports whether reference, a tag or a digest, is a digest.
 func IsDigest(reference string) bool {
-	_, err := digest.Parse(reference)
-	return err == nil
+	return strings.Contains(reference, ":") && ValidDigest(Digest(reference)) == nil
 }
