@@ -62,8 +62,8 @@ type run struct {
 	blobs    *blobs
 	cache    *layercache.Cache   // nil for none
 	group    *errgroup.Group     // of images
-	slots    *semaphore.Weighted // of images that are copied
-	checks   *semaphore.Weighted // of images that only wait to be verified
+	slots    *semaphore.Weighted // of images that are moved
+	ends     *semaphore.Weighted // of images of which all was moved
 	window   *window             // nil where images aren't looked up ahead
 
 	mu      sync.Mutex
@@ -90,7 +90,7 @@ func (r *run) do(ctx context.Context) (*oci.Report, error) {
 	r.openCache()
 	group, gctx := errgroup.WithContext(ctx)
 	r.group = group
-	r.slots, r.checks = semaphore.NewWeighted(int64(r.opt.images())), semaphore.NewWeighted(int64(r.opt.images()))
+	r.slots, r.ends = semaphore.NewWeighted(int64(r.opt.images())), semaphore.NewWeighted(int64(r.opt.images()))
 	r.blobs = newBlobs(gctx, r.opt, &r.count)
 	r.ctx = ctx
 	if r.traits.Ahead && r.spread == nil {

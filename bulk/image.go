@@ -24,13 +24,13 @@ type image struct {
 	held   int64         // bytes of manifests, set before looked is closed
 	ended  func()        // nil outside a window
 
-	onCommit func() // nil outside a window; set before the image's work begins
+	onMoved func() // nil outside a window; set before the image's work begins
 }
 
-// committed is called when only the verification of m is left.
-func (m *image) committed() {
-	if m.onCommit != nil {
-		m.onCommit()
+// moved is called when only the commit and the verification of m are left.
+func (m *image) moved() {
+	if m.onMoved != nil {
+		m.onMoved()
 	}
 }
 
@@ -62,7 +62,7 @@ func (r *run) begin(ctx context.Context, m *image) {
 	img := pipeline.Image{Item: m.item, Source: m.source, Dest: m.dest.Destination, Traits: r.traits, To: m.to}
 	m.begun = pipeline.Begin(ctx, img, pipeline.Options{
 		Platforms: r.opt.Platforms, Verify: r.opt.Verify, DryRun: r.opt.DryRun, FollowMoved: r.opt.FollowMoved,
-		Filters: r.opt.Filters, Mover: m.mover, Warn: r.warn, Committed: m.committed,
+		Filters: r.opt.Filters, Mover: m.mover, Warn: r.warn, Moved: m.moved,
 	})
 }
 
@@ -78,15 +78,16 @@ func (r *run) close(m *image) {
 }
 
 // work begins m once there is a slot for an image, and returns. Where images are
-// taken ahead, the slot is free again when m was committed: what is left is to
-// wait for one answer. As many are verified at once as are copied.
+// taken ahead, the slot is free again once all of m was moved: what is left is to
+// wait for the answers to its commit and verification. As many wait so at once as
+// are moved.
 func (r *run) work(ctx context.Context, m *image) {
 	_ = r.slots.Acquire(context.Background(), 1) // who has them ends with ctx
 	free := sync.OnceFunc(func() { r.slots.Release(1) })
-	verifies := false
+	ending := false
 	if r.window != nil {
-		m.onCommit = func() {
-			if verifies = r.checks.Acquire(ctx, 1) == nil; verifies {
+		m.onMoved = func() {
+			if ending = r.ends.Acquire(ctx, 1) == nil; ending {
 				free()
 			}
 		}
@@ -96,8 +97,8 @@ func (r *run) work(ctx context.Context, m *image) {
 		r.progress.started(m.at+1, m.item, m.to)
 		report, err := r.image(ctx, m)
 		r.close(m)
-		if verifies {
-			r.checks.Release(1)
+		if ending {
+			r.ends.Release(1)
 		}
 		if r.spread != nil && m.planned.err == nil {
 			report, err = r.leave(m.at, m.planned, report, err)

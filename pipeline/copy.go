@@ -132,6 +132,9 @@ func (c *copier) deliver(ctx context.Context) error {
 
 // commit puts root under its name.
 func (c *copier) commit(ctx context.Context, root node, from oci.Descriptor) error {
+	if c.opt.Moved != nil {
+		c.opt.Moved()
+	}
 	if err := c.putManifest(ctx, root); err != nil {
 		return err
 	}
@@ -140,9 +143,6 @@ func (c *copier) commit(ctx context.Context, root node, from oci.Descriptor) err
 	}
 	if err := c.Dest.Commit(ctx, root.Descriptor, from); err != nil {
 		return oci.Wrap(err, "commit", c.report.Destination, root.Descriptor)
-	}
-	if c.opt.Committed != nil {
-		c.opt.Committed()
 	}
 	if err := c.verify(ctx, root.Descriptor); err != nil {
 		return err

@@ -47,9 +47,9 @@ type Options struct {
 	Filters filter.Chain
 	// Mover brings the blobs. nil puts what the destination doesn't have.
 	Mover Mover
-	// Committed is called once the image is visible and only its verification is
-	// left. nil is fine.
-	Committed func()
+	// Moved is called once all that the image's root refers to is there: what is
+	// left is to commit and verify it. nil is fine.
+	Moved func()
 	// Warn takes one line that the user should see, the same one for images of
 	// which the same is to be said. nil discards it.
 	Warn func(string)
