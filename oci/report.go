@@ -27,8 +27,24 @@ type Report struct {
 	Created []CreatedRepository `json:"created_repositories"`
 	// Requests counts requests by side, host and kind, as the transport names them.
 	Requests map[string]int64 `json:"requests,omitempty"`
+	// Hosts says what each host had to do, by side and host: "source quay.io".
+	Hosts map[string]HostReport `json:"hosts,omitempty"`
+	// PeakMemory is the most memory that the program had resident, in bytes; 0
+	// where the system doesn't tell.
+	PeakMemory int64 `json:"peak_memory,omitempty"`
 	// Transfers counts completed movements of blobs by kind: docs/report.md has the names.
 	Transfers map[string]int64 `json:"transfers,omitempty"`
+}
+
+// A HostReport says what one side of a run had of one host.
+type HostReport struct {
+	Requests    int64   `json:"requests"`    // sent, further attempts included
+	Connections int64   `json:"connections"` // opened
+	Retries     int64   `json:"retries"`     // requests that were sent again after a fault
+	Limited     int64   `json:"limited"`     // answers 429
+	Waited      float64 `json:"waited"`      // seconds that limits and pauses held requests back, summed over all
+	Received    int64   `json:"blob_bytes_received"`
+	Sent        int64   `json:"blob_bytes_sent"`
 }
 
 // A Status is what became of one image.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -21,6 +22,7 @@ type connFlags struct {
 	authRealms []string
 	retries    int
 	rateLimit  string
+	bandwidth  string
 }
 
 // sided is a yes or no that may be set for both sides or for one.
@@ -36,6 +38,7 @@ func (f *connFlags) add(p *pflag.FlagSet) {
 	p.StringArrayVar(&f.authRealms, "auth-realm", nil, "`HOST` may be given credentials as a registry's token service; repeatable")
 	p.IntVar(&f.retries, "retries", 3, "further attempts after a failed request")
 	p.StringVar(&f.rateLimit, "rate-limit", "", "requests per second and host, 0 for no limit (default: Quay's published limits)")
+	p.StringVar(&f.bandwidth, "bwlimit", "", "`BYTES` of layers per second, in and out each, with K, M or G for KiB, MiB, GiB (default no limit)")
 }
 
 func (s *sided) add(p *pflag.FlagSet, name, help string) {
@@ -94,6 +97,7 @@ func (a *app) transport(name string, u backend.URI, creds transport.CredentialFu
 		Home:        a.getenv("HOME"),
 		AuthRealms:  a.conn.authRealms,
 		Retries:     a.conn.retries,
+		Concurrency: 2 * max(a.work.images, a.work.blobs),
 		Peer:        peer,
 		UserAgent:   "quaymaster/" + version(),
 		Log:         a.log,
@@ -101,15 +105,42 @@ func (a *app) transport(name string, u backend.URI, creds transport.CredentialFu
 	if o.Retries == 0 {
 		o.Retries = -1 // 0 means the default there
 	}
-	if a.conn.rateLimit != "" {
-		limit, err := strconv.ParseFloat(a.conn.rateLimit, 64)
-		if err != nil || !(limit >= 0 && limit <= 1e6) { // NaN is neither
-			return nil, false, oci.Usage(fmt.Sprintf("--rate-limit %s: write requests per second, for example 5 or 0.5; 0 for no limit", a.conn.rateLimit))
-		}
-		o.RateLimit = &limit
+	if o.RateLimit, err = a.conn.requests(); err != nil {
+		return nil, false, err
+	}
+	if o.BandwidthLimit, err = a.conn.bytes(); err != nil {
+		return nil, false, err
 	}
 	t, err := transport.New(o)
 	return t, plain, err
+}
+
+// requests gives --rate-limit, nil if it isn't set.
+func (f *connFlags) requests() (*float64, error) {
+	if f.rateLimit == "" {
+		return nil, nil
+	}
+	limit, err := strconv.ParseFloat(f.rateLimit, 64)
+	if err != nil || !(limit >= 0 && limit <= 1e6) { // NaN is neither
+		return nil, oci.Usage(fmt.Sprintf("--rate-limit %s: write requests per second, for example 5 or 0.5; 0 for no limit", f.rateLimit))
+	}
+	return &limit, nil
+}
+
+// bytes gives --bwlimit in bytes per second, 0 for no limit.
+func (f *connFlags) bytes() (int64, error) {
+	if f.bandwidth == "" {
+		return 0, nil
+	}
+	digits, unit := f.bandwidth, 1.0
+	if i := strings.IndexByte("KMG", f.bandwidth[len(f.bandwidth)-1]&^0x20); i >= 0 {
+		digits, unit = f.bandwidth[:len(f.bandwidth)-1], float64(int64(1)<<(10*(i+1)))
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if n *= unit; err != nil || n != 0 && !(n >= 1 && n <= 1<<50) {
+		return 0, oci.Usage(fmt.Sprintf("--bwlimit %s: write bytes per second, for example 500K, 10M or 1.5G; 0 for no limit", f.bandwidth))
+	}
+	return int64(n), nil
 }
 
 // tristate is a flag that is true, false or unset.

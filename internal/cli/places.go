@@ -221,25 +221,3 @@ func (s *session) close() {
 		t.CloseIdle()
 	}
 }
-
-// retries counts the requests that were sent again.
-func (s *session) retries() int64 {
-	var n int64
-	for _, t := range s.transports {
-		n += t.Stats().Sum().Retries
-	}
-	return n
-}
-
-// countRequests writes what was sent into r: "source quay.io manifest": 12.
-func (s *session) countRequests(r *oci.Report) {
-	r.Requests = map[string]int64{}
-	for i, t := range s.transports {
-		side := [...]string{source, destination}[i]
-		for host, h := range t.Stats().Hosts {
-			for kind, n := range h.Requests {
-				r.Requests[side+" "+host+" "+string(kind)] += n
-			}
-		}
-	}
-}

@@ -90,7 +90,7 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 	report.Tool, report.Command = "quaymaster "+version(), "process"
 	report.Source, report.Destination = s.source.uri.String(), s.dest.uri.String()
 	report.Started = started.UTC()
-	s.countRequests(report)
+	s.cost(report)
 	if report.Totals.Images == 0 && err == nil {
 		a.noneFound(s)
 	}
