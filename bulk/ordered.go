@@ -3,8 +3,7 @@ package bulk
 import (
 	"context"
 	"iter"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/oci"
@@ -17,7 +16,10 @@ import (
 func ordered[T any](ctx context.Context, src backend.Images, opt Options, do func(context.Context, oci.Source, oci.Item) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		s := &survey[T]{src: src, opt: opt, do: do, progress: newProgress(opt.Events, src), queue: make(chan chan answer[T], opt.images())}
+		s := &survey[T]{
+			src: src, opt: opt, do: do, progress: newProgress(opt.Events, src),
+			queue: make(chan chan answer[T], backlog*opt.images()), turns: make(chan turn[T]),
+		}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -37,13 +39,25 @@ func ordered[T any](ctx context.Context, src backend.Images, opt Options, do fun
 	}
 }
 
+// backlog is how many images for each worker may be begun and not given yet: so
+// much do the others while one is slow.
+const backlog = 8
+
 // A survey is one call of ordered.
 type survey[T any] struct {
 	src      backend.Images
 	opt      Options
 	do       func(context.Context, oci.Source, oci.Item) (T, error)
 	progress *progress
-	queue    chan chan answer[T] // of the images in listing order; its room is the window
+	queue    chan chan answer[T] // of the images in listing order; its room is the backlog
+	turns    chan turn[T]        // the same images, for the workers
+}
+
+// A turn is one image to be worked on.
+type turn[T any] struct {
+	number int
+	item   oci.Item
+	answer chan answer[T]
 }
 
 // An answer is what came of one image, or why not.
@@ -52,13 +66,20 @@ type answer[T any] struct {
 	err    error
 }
 
-// read lists and calls do until the listing or ctx ends. Every channel that it
-// puts into the queue gets its answer.
+// read lists and has workers call do until the listing or ctx ends. Every
+// channel that it puts into the queue gets its answer.
 func (s *survey[T]) read(ctx context.Context) {
 	defer close(s.queue)
-	var g errgroup.Group
-	g.SetLimit(s.opt.images())
-	defer func() { _ = g.Wait() }() // its functions return no error
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer close(s.turns)
+	for range s.opt.images() { // and not one for each image, whose stack would grow anew each time
+		workers.Go(func() {
+			for t := range s.turns {
+				t.answer <- s.one(ctx, t.number, t.item)
+			}
+		})
+	}
 	last := 0
 	for item, err := range s.src.Discover(ctx) {
 		if ctx.Err() != nil {
@@ -70,14 +91,10 @@ func (s *survey[T]) read(ctx context.Context) {
 			return
 		}
 		last++
-		number := last // the loop goes on while it is worked on
 		s.progress.listed()
 		a := make(chan answer[T], 1)
 		s.queue <- a
-		g.Go(func() error {
-			a <- s.one(ctx, number, item)
-			return nil
-		})
+		s.turns <- turn[T]{last, item, a}
 	}
 	s.progress.listingEnded(ctx.Err() == nil)
 	if err := context.Cause(ctx); err != nil {
