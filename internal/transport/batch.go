@@ -104,6 +104,7 @@ func (b *batches) askAlone(key string, why reason) {
 func (b *batches) landed(f *flight) {
 	t := f.tok
 	t.asked = scopes{}.with(t.asked) // the flight's stays as it was
+	t.wide = len(t.asked) > len(f.need)
 	if b.open(f.need) || b.single {
 		if t.granted == nil {
 			return

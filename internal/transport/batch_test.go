@@ -77,6 +77,43 @@ func TestTokensOfFortyRepositories(t *testing.T) {
 	}
 }
 
+// TestTheFirstRequestMayAskAlone lets a second request ask for the token that the
+// first one needs too: a service that grants one repository gives it to the second.
+func TestTheFirstRequestMayAskAlone(t *testing.T) {
+	reg := &fakeRegistry{tokens: map[string]scopes{}, opaque: true, most: 1}
+	met, asked := make(chan struct{}), make(chan struct{})
+	reg.recorder = serve(t, func(w http.ResponseWriter, r *http.Request, n int) {
+		if n == 1 { // the rest of its answer comes when the second has its token
+			defer func() { <-asked }()
+			defer close(met)
+			defer func() { _ = http.NewResponseController(w).Flush() }()
+		}
+		reg.ServeHTTP(w, r)
+		if r.URL.Path == "/v2/auth" {
+			select {
+			case <-asked:
+			default:
+				close(asked)
+			}
+		}
+	})
+	c := newTest(t, Options{}).Client()
+	url := func(i int) string { return fmt.Sprintf("%s/v2/public/r%d/manifests/v1", reg.URL, i) }
+	for i := range 2 {
+		Expect(c, mustURL(t, reg.URL), fmt.Sprintf("repository:public/r%d:pull", i))
+	}
+	var wg sync.WaitGroup
+	for i := range 2 {
+		wg.Go(func() {
+			if status, _, err := try(c, "GET", url(i), ""); err != nil || status != 200 {
+				t.Errorf("repository %d: got %d, %v", i, status, err)
+			}
+		})
+		<-met
+	}
+	wg.Wait()
+}
+
 // One repository that may not be read is no reason to give up asking for several.
 func TestPrivateRepositoryInABatch(t *testing.T) {
 	for _, opaque := range []bool{false, true} {

@@ -92,9 +92,13 @@ func (t *Transport) mayRenew(c *call, resp *http.Response) bool {
 	if tok != nil {
 		c.session.refused(tok, c.need)
 	}
-	if c.renewed || offer == nil || !c.replayable() {
+	// A token for several repositories that doesn't say what it grants may be good
+	// for another's request only: with it the first refusal isn't the last.
+	wide := tok != nil && tok.wide && tok.granted == nil && !c.narrowed
+	if c.renewed && !wide || offer == nil || !c.replayable() {
 		return false
 	}
+	c.narrowed = c.narrowed || wide
 	if offer.scheme == "basic" {
 		c.renewed = true
 		return !c.basic && c.cred.basic() != ""

@@ -32,10 +32,12 @@ type call struct {
 	fresh   bool     // tok came during this call
 	basic   bool     // Basic was shown last
 	renewed bool     // a 401 was answered with a fresh token or a login
-	extra   scopes   // what a challenge asked for
-	scout   func()   // ends what c is the first to find out
-	hint    string   // why a login was not shown
-	refetch bool     // an expired redirect was asked for again
+	// narrowed: one was answered with a token for less than the one that was refused.
+	narrowed bool
+	extra    scopes // what a challenge asked for
+	scout    func() // ends what c is the first to find out
+	hint     string // why a login was not shown
+	refetch  bool   // an expired redirect was asked for again
 }
 
 // RoundTrip sends req, as often as its kind allows, and gives the last answer.

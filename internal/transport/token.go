@@ -18,6 +18,7 @@ type token struct {
 	asked   scopes
 	granted scopes    // what the JWT says; nil if it can't be read
 	expires time.Time // when it is renewed, a little before it ends
+	wide    bool      // asked for more than the first request needed
 
 	// Of a session, under its lock.
 	keys   []string        // that it is found by
