@@ -61,7 +61,7 @@ func goals() []goal {
 		{5, "lat-many-tiny-warm", "the same", 3, "", anImage("lat-many-tiny", "warm")},
 		{5, "single-many-tiny-cold", "requests an image, tokens of one repository", 14, "", anImage("single-many-tiny", "cold")},
 		{5, "single-many-tiny-warm", "the same", 4, "", anImage("single-many-tiny", "warm")},
-		{5, "lat-many-tiny-cold", "connections to one registry", 8, "", connections("lat-many-tiny-cold", "single-many-tiny-cold", "lat-org-small-cold")},
+		{5, "all through proxies", "connections to one registry", 8, "", connections("lat-many-tiny-cold", "lat-org-small-cold", "single-many-tiny-cold")},
 		{6, "lat-many-tiny-cold", "wall, of the fastest peer's", 0.50, "x", toFastest("lat-many-tiny-cold", wall)},
 		{6, "lat-org-small-cold", "wall, of the fastest peer's", 0.50, "x", toFastest("lat-org-small-cold", wall)},
 		{7, "nomount-org-small-cold", "wall, of the fastest peer's", 0.75, "x", toFastest("nomount-org-small-cold", wall)},

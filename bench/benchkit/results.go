@@ -30,7 +30,7 @@ func (r run) cpu() float64 { return r.user + r.system }
 const runHeader = "scenario\ttool\trep\trc\twall\tuser\tsys\trss_kb\tsrc_cpu\tdst_cpu\tother_cpu\tclean"
 
 func (r run) String() string {
-	return fmt.Sprintf("%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.3f\t%d\t%.2f\t%.2f\t%.2f\t%t", r.scenario, r.tool, r.rep, r.status, r.wall, r.user, r.system, r.rss, r.src, r.dst, r.other, r.clean)
+	return fmt.Sprintf("%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.3f\t%d\t%.3f\t%.3f\t%.3f\t%t", r.scenario, r.tool, r.rep, r.status, r.wall, r.user, r.system, r.rss, r.src, r.dst, r.other, r.clean)
 }
 
 func parseRun(line string) (r run, _ error) {

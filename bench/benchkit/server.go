@@ -73,21 +73,25 @@ func (s *server) stop() {
 	<-s.done
 }
 
-// cpu gives the seconds that the server has used so far; 0 for none.
-func (s *server) cpu() float64 {
+// cpu gives the seconds that the server's threads have used so far; 0 for none.
+func (s *server) cpu() (seconds float64) {
 	if s == nil {
 		return 0
 	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(raw), ") ") // its name may hold spaces
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
+	for _, path := range threads {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		ran, _, _ := strings.Cut(string(raw), " ") // nanoseconds
+		n, _ := strconv.ParseFloat(ran, 64)
+		seconds += n / 1e9
 	}
-	return ticks(f[11], f[12])
+	return seconds
 }
 
 // ticks adds up what /proc gives in 1/100 s.
