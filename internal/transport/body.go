@@ -49,19 +49,34 @@ func stalledOr(ctx context.Context, err error) error {
 // A watch cancels a request whose server takes or says nothing: first until
 // it answers, then, for the answer's body, whenever that is read. One timer
 // does it all, since there is one for each request of a run.
+//
+// It is the context of its request, too.
 type watch struct {
-	ctx    context.Context
+	context.Context
 	cancel context.CancelCauseFunc
+	conns  *conns        // of the host
 	answer time.Duration // for the answer, once all is sent
 
 	mu       sync.Mutex
 	timer    *time.Timer
 	answered bool
+	ended    bool
 }
 
-func newWatch(ctx context.Context, answer time.Duration) *watch {
-	w := &watch{answer: answer}
-	w.ctx, w.cancel = context.WithCancelCause(ctx)
+type watchKey struct{}
+
+// Value gives the watch itself under watchKey.
+func (w *watch) Value(key any) any {
+	if key == (watchKey{}) {
+		return w
+	}
+	return w.Context.Value(key)
+}
+
+func newWatch(ctx context.Context, c *conns, answer time.Duration) *watch {
+	w := &watch{conns: c, answer: answer}
+	w.Context, w.cancel = context.WithCancelCause(ctx)
+	c.begin()
 	w.timer = time.AfterFunc(answer, w.ring)
 	return w
 }
@@ -93,51 +108,46 @@ func (w *watch) stop() {
 	w.timer.Stop()
 }
 
+func (w *watch) isAnswered() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.answered
+}
+
 // end lets go of everything.
 func (w *watch) end() {
 	w.timer.Stop()
 	w.cancel(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.ended = true
+		w.conns.end()
+	}
 }
 
 // A body is the body of an answer. A read that gives nothing for idle fails
-// with errStalled; time between reads doesn't count. A short body has idle for
-// all of it, or a server that gives a byte now and then would hold its reader.
+// with errStalled; time between reads doesn't count.
 type body struct {
 	io.ReadCloser
 	watch *watch
 	idle  time.Duration
-	short bool // an error's: bounded as a whole, and its rest is read at Close
-	done  bool
 
 	blob   *host // whose bytes are counted, and paced; else nil
 	pace   *pace
 	closed sync.Once
 }
 
-func newBody(w *watch, rc io.ReadCloser, idle time.Duration, short bool) *body {
-	if short {
-		w.timer.Reset(idle)
-	}
-	return &body{ReadCloser: rc, watch: w, idle: idle, short: short}
-}
-
 func (b *body) Read(p []byte) (int, error) {
-	if !b.short {
-		b.watch.timer.Reset(b.idle)
-	}
+	b.watch.timer.Reset(b.idle)
 	n, err := b.ReadCloser.Read(b.pace.cut(p))
-	if !b.short {
-		b.watch.timer.Stop()
-	}
-	if err != nil {
-		b.done = true
-		if err != io.EOF { // bare, by io.Reader's contract
-			err = stalledOr(b.watch.ctx, err)
-		}
+	b.watch.timer.Stop()
+	if err != nil && err != io.EOF { // that is bare, by io.Reader's contract
+		err = stalledOr(b.watch, err)
 	}
 	if b.blob != nil {
 		b.blob.counts.received.Add(int64(n))
-		if werr := b.pace.wait(b.watch.ctx, n); werr != nil && err == nil {
+		if werr := b.pace.wait(b.watch, n); werr != nil && err == nil {
 			err = werr
 		}
 	}
@@ -145,10 +155,6 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 func (b *body) Close() error {
-	if b.short && !b.done {
-		b.watch.timer.Reset(min(b.idle, drainTime))
-		_, _ = io.CopyN(io.Discard, b, drainSize)
-	}
 	err := b.ReadCloser.Close()
 	b.watch.end()
 	if b.blob != nil {
@@ -171,7 +177,7 @@ func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(s.pace.cut(p))
 	if s.blob != nil {
 		s.blob.counts.sentBytes.Add(int64(n))
-		if werr := s.pace.wait(s.watch.ctx, n); werr != nil && err == nil {
+		if werr := s.pace.wait(s.watch, n); werr != nil && err == nil {
 			err = werr
 		}
 	}
@@ -183,28 +189,43 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hold reads a small answer whole, so that a connection lost in the middle of
-// it is one more fault of the request. What is longer goes on as a stream.
-func hold(resp *http.Response) error {
-	const (
-		most   = 1 << 20
-		likely = 64 << 10 // what a server says is believed up to here
-	)
+// hold reads a small answer whole, so that its connection is free, and one that
+// is lost in the middle is one more fault of the request. What is longer goes on
+// as a stream.
+func (b *body) hold(resp *http.Response) error {
+	const most = 1 << 20
+	buf, err := readSome(resp, b, most)
+	if err != nil {
+		b.Close()
+		return err
+	}
+	if buf.Len() < most {
+		b.Close()
+		resp.Body = io.NopCloser(buf)
+		return nil
+	}
+	resp.Body = &held{Reader: io.MultiReader(buf, b), Closer: b}
+	return nil
+}
+
+// text reads the text of an error answer, or what of it comes in a short time:
+// a server that gives a byte now and then would hold its reader.
+func (b *body) text(resp *http.Response) {
+	b.watch.timer.Reset(min(b.idle, drainTime))
+	buf, _ := readSome(resp, b.ReadCloser, drainSize) // half a text is better than none
+	b.Close()
+	resp.Body = io.NopCloser(buf)
+}
+
+// readSome reads at most most bytes of r, the body of resp.
+func readSome(resp *http.Response, r io.Reader, most int64) (*bytes.Buffer, error) {
+	const likely = 64 << 10 // what a server says of the length is believed up to here
 	var buf bytes.Buffer
 	if n := resp.ContentLength; n > 0 {
 		buf.Grow(int(min(n, likely)) + bytes.MinRead)
 	}
-	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, most)); err != nil {
-		resp.Body.Close()
-		return err
-	}
-	if buf.Len() < most {
-		resp.Body.Close()
-		resp.Body = io.NopCloser(&buf)
-		return nil
-	}
-	resp.Body = &held{Reader: io.MultiReader(&buf, resp.Body), Closer: resp.Body}
-	return nil
+	_, err := buf.ReadFrom(io.LimitReader(r, most))
+	return &buf, err
 }
 
 type held struct {

@@ -82,15 +82,23 @@ func (t *Transport) dialer(h *host, g guard) func(ctx context.Context, network, 
 		if t.resolve != nil {
 			addr = t.resolve(addr)
 		}
-		conn, err := d.DialContext(ctx, network, addr)
+		if err := h.conns.reserve(ctx); err != nil {
+			return nil, err
+		}
+		c, err := d.DialContext(ctx, network, addr)
 		if err != nil {
+			h.conns.change(-1, 0)
 			return nil, err
 		}
 		h.counts.connections.Add(1)
-		if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil && !h.proxied {
+		if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil && !h.proxied {
 			h.connected(t.seen(a.Addr()))
 		}
-		return conn, nil
+		tcp, ok := c.(*net.TCPConn)
+		if !ok {
+			return c, nil // never, with tcp
+		}
+		return &conn{TCPConn: tcp, of: &h.conns}, nil
 	}
 }
 

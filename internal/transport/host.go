@@ -13,6 +13,7 @@ type host struct {
 	url     *url.URL // scheme and host only
 	limits  *hostLimits
 	counts  counters
+	conns   conns
 	proxied bool // requests go through the proxy that the environment names
 	// asking is held by the one who finds out how the host wants logins, with a
 	// question of its own or with the first request.

@@ -30,14 +30,17 @@ func (t *Transport) once(h *host, req *http.Request, authorization string, kind 
 	}
 	h.limits.answered(resp.ProtoMajor == 2)
 	t.heed(h, zone, kind, req.Method, resp)
-	b, _ := resp.Body.(*body)
-	switch {
-	case b != nil && kind == Blob && resp.StatusCode/100 == 2:
-		b.blob, b.pace = h, t.limits.down
-		h.limits.gate.flow()
-		return resp, nil
-	case b != nil && req.Method == http.MethodGet && resp.StatusCode < 300:
-		err = hold(resp)
+	if b, ok := resp.Body.(*body); ok {
+		switch {
+		case resp.StatusCode >= 300:
+			b.text(resp)
+		case kind == Blob:
+			b.blob, b.pace = h, t.limits.down
+			h.limits.gate.flow()
+			return resp, nil
+		default:
+			err = b.hold(resp)
+		}
 	}
 	h.limits.gate.leave(stream)
 	if err != nil {
@@ -76,8 +79,8 @@ func (h *host) enter(req *http.Request, kind Kind, anonymous, stream bool) (*buc
 
 // exchanged sends req and gives the answer, its body under a watch.
 func (t *Transport) exchanged(h *host, pool *http.Transport, req *http.Request, authorization string, kind Kind) (*http.Response, error) {
-	watch := newWatch(req.Context(), answerTime(kind, req))
-	out := req.WithContext(watch.ctx)
+	watch := newWatch(req.Context(), &h.conns, answerTime(kind, req))
+	out := req.WithContext(watch)
 	out.Header = make(http.Header, len(req.Header)+2)
 	for name, values := range req.Header {
 		out.Header[name] = values
@@ -101,16 +104,16 @@ func (t *Transport) exchanged(h *host, pool *http.Transport, req *http.Request, 
 	resp, err := pool.RoundTrip(out)
 	watch.stop()
 	if err != nil {
-		err = stalledOr(watch.ctx, err)
-		watch.cancel(nil)
+		err = stalledOr(watch, err)
+		watch.end()
 		return nil, err
 	}
 	resp.Request = req // without our Authorization
 	if req.Method == http.MethodHead {
-		watch.cancel(nil)
+		watch.end()
 		return resp, nil
 	}
-	resp.Body = newBody(watch, resp.Body, t.idle, resp.StatusCode >= 300)
+	resp.Body = &body{ReadCloser: resp.Body, watch: watch, idle: t.idle}
 	return resp, nil
 }
 
