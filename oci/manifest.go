@@ -20,6 +20,8 @@ type Manifest struct {
 	Annotations  map[string]string `json:"annotations"`
 
 	SchemaVersion int `json:"schemaVersion"`
+
+	Said MediaType `json:"-"` // the media type in the bytes; "" where they say none
 }
 
 // maxChildren bounds the descriptors of one manifest.
@@ -62,6 +64,7 @@ func ParseManifest(mt MediaType, raw []byte) (*Manifest, error) {
 
 // settle finds the media type that holds and checks the shape against it.
 func (m *Manifest) settle(mt MediaType) error {
+	m.Said = m.MediaType
 	if m.SchemaVersion != 2 {
 		return fmt.Errorf("schemaVersion %d, want 2", m.SchemaVersion)
 	}

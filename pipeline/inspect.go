@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -219,9 +218,8 @@ func manifestInfo(n node) *ManifestInfo {
 		SchemaVersion: n.m.SchemaVersion, ConfigDigest: n.m.Config.Digest, ConfigSize: n.m.Config.Size,
 		LayerCount: len(n.m.Layers), LayerBytes: n.m.Bytes(), Layers: make([]LayerInfo, 0, len(n.m.Layers)),
 	}
-	var said struct{ MediaType *oci.MediaType }
-	if json.Unmarshal(n.raw, &said) == nil { // it was parsed before
-		m.MediaType = said.MediaType
+	if n.m.Said != "" {
+		m.MediaType = &n.m.Said
 	}
 	for i, d := range n.m.Layers {
 		m.Layers = append(m.Layers, LayerInfo{Index: i, Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Compression: compression(d.MediaType)})

@@ -62,10 +62,11 @@ var words = map[string][]cobra.Completion{
 	"output-format": {"text", "json", "jsonl"},
 }
 
-// completeWords completes their values.
+// completeWords completes their values. Flags that cmd only inherits are not
+// asked for: they are their owner's, and cobra merges all of them to find one.
 func completeWords(cmd *cobra.Command) {
 	for name, values := range words {
-		if cmd.Flag(name) != nil {
+		if cmd.Flags().Lookup(name) != nil || cmd.PersistentFlags().Lookup(name) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // once for each
 		}
 	}
