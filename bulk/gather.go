@@ -6,13 +6,19 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/pipeline"
 )
 
-// maxRiders is how many uploads one read feeds.
-const maxRiders = 16
+const (
+	// maxRiders is how many uploads one read feeds.
+	maxRiders = 16
+	// lookPatience is how long a read waits for those who are yet to say whether
+	// they have the blob. A read then begins without them.
+	lookPatience = time.Second
+)
 
 // A convoy is one blob on its way into several homes at once, of a registry
 // that doesn't mount: one read feeds all uploads. Each is a flight of its own.
@@ -23,9 +29,11 @@ type convoy struct {
 	k      key
 	lead   *rider // who asked: what it reads is for all
 	riders []*rider
-	tee    *tee // nil while there is one rider only
+	tee    *tee
 
 	// Under blobs.mu.
+	left   int // riders that haven't landed
+	held   int // slots
 	active int // uploads that go on without waiting for another's
 	faults int // reads at the source that gave wrong bytes
 	fault  error
@@ -88,7 +96,7 @@ func (c *convoy) gather() bool {
 			w.m.dest.release()
 		}})
 	}
-	c.active = len(c.riders)
+	c.active, c.left = len(c.riders), len(c.riders)
 	return c.active > 1
 }
 
@@ -97,32 +105,62 @@ func (c *convoy) gather() bool {
 func (c *convoy) run() {
 	ctx, cancel := c.whileWanted()
 	defer cancel()
-	lacking := c.look()
-	slots := min(len(lacking), c.slots.most)
-	if err := c.slots.acquire(ctx, slots, c.lead.piece.Size); err != nil {
-		for _, r := range lacking {
-			r.landed(oci.Descriptor{}, 0, err)
-		}
-		return
-	}
 	c.tee = newTee(c.lead.read)
-	members := make([]*member, len(lacking))
-	for i, r := range lacking {
+	members := make([]*member, len(c.riders))
+	for i, r := range c.riders {
 		members[i] = c.tee.add(r.alone)
 	}
+	ready, looked := make(chan error, 1), make(chan struct{}, len(c.riders))
 	var uploads sync.WaitGroup
-	var left atomic.Int64
-	left.Store(int64(len(lacking)))
-	for i, r := range lacking {
+	for i, r := range c.riders {
 		uploads.Go(func() {
-			r.upload(members[i])
-			if left.Add(-1) < int64(slots) {
-				c.slots.release(1)
-			}
+			defer members[i].leave()
+			r.ride(members[i], looked, ready)
 		})
 	}
-	c.tee.run(ctx)
+	c.await(ctx, looked)
+	slots := min(len(c.riders), c.slots.most)
+	err := c.slots.acquire(ctx, slots, c.lead.piece.Size)
+	if err == nil {
+		c.hold(slots)
+	}
+	ready <- err
+	if err == nil {
+		c.tee.run(ctx)
+	}
 	uploads.Wait()
+}
+
+// await waits until all know whether they lack the blob: who has it spares the
+// source the read. One that is slow to answer isn't waited for.
+func (c *convoy) await(ctx context.Context, looked <-chan struct{}) {
+	late := time.NewTimer(lookPatience)
+	defer late.Stop()
+	for range c.riders {
+		select {
+		case <-looked:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hold notes that the convoy has n slots more.
+func (c *convoy) hold(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held += n
+	c.settle()
+}
+
+// settle gives back slots that no upload is left for. blobs.mu is held.
+func (c *convoy) settle() {
+	if spare := c.held - c.left; spare > 0 {
+		c.slots.release(spare)
+		c.held -= spare
+	}
 }
 
 // whileWanted gives a context that ends once no flight is wanted any more.
@@ -140,27 +178,32 @@ func (c *convoy) whileWanted() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// look gives those whose home lacks the blob, as that of the lead does. The others
-// have landed.
-func (c *convoy) look() []*rider {
-	there, errs := make([]bool, len(c.riders)), make([]error, len(c.riders))
-	var all sync.WaitGroup
-	for i, r := range c.riders[1:] {
-		all.Go(func() { there[i+1], errs[i+1] = r.m.look(r.ctx, r.to, r.piece) })
-	}
-	all.Wait()
-	var lacking []*rider
-	for i, r := range c.riders {
-		switch {
-		case errs[i] != nil:
-			r.landed(oci.Descriptor{}, 0, errs[i])
-		case there[i]:
-			r.landed(r.piece.Blob.Desc, pipeline.Present, nil)
-		default:
-			lacking = append(lacking, r)
+// ride brings the blob to r's home, if it lacks it as that of the lead does. It
+// tells looked when that is known; ready, which is put back for the others, tells
+// when there are slots.
+func (r *rider) ride(m *member, looked chan<- struct{}, ready chan error) {
+	var there bool
+	var err error
+	if r != r.lead {
+		if there, err = r.m.look(r.ctx, r.to, r.piece); there || err != nil {
+			r.landed(r.piece.Blob.Desc, pipeline.Present, err)
 		}
 	}
-	return lacking
+	looked <- struct{}{}
+	if there || err != nil {
+		return
+	}
+	select {
+	case err = <-ready:
+		ready <- err
+	case <-r.ctx.Done():
+		err = context.Cause(r.ctx)
+	}
+	if err != nil {
+		r.landed(oci.Descriptor{}, 0, err)
+		return
+	}
+	r.upload(m)
 }
 
 // look asks whether m's home has p, by the request that begins its upload if not.
@@ -187,6 +230,8 @@ func (r *rider) landed(d oci.Descriptor, way pipeline.Way, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active--
+	r.left--
+	r.settle()
 	r.change.ring()
 }
 
@@ -223,14 +268,14 @@ func (r *rider) put(open opener) (oci.Descriptor, error) {
 // upload at a time reads at the source, and only while no other may land without.
 func (r *rider) alone(ctx context.Context) (io.ReadCloser, error) {
 	r.own.Store(true)
-	if err := r.await(ctx); err != nil {
+	if err := r.turn(ctx); err != nil {
 		return nil, err
 	}
 	return r.read(ctx)
 }
 
-// await returns when r is to read.
-func (r *rider) await(ctx context.Context) error {
+// turn returns when r is to read.
+func (r *rider) turn(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active--

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,10 +19,12 @@ import (
 
 // A harbour is a registry in memory that doesn't mount; see [shelf] for why.
 type harbour struct {
-	mu    sync.Mutex
-	blobs map[string]map[oci.Digest][]byte // by repository
-	reads int                              // of blobs there
-	shut  string                           // a repository that takes nothing
+	mu      sync.Mutex
+	blobs   map[string]map[oci.Digest][]byte // by repository
+	reads   int                              // of blobs there
+	shut    string                           // a repository that takes nothing
+	slow    string                           // one that answers mounts once answers is closed
+	answers chan struct{}
 }
 
 func (h *harbour) has(repo string, d oci.Digest) []byte {
@@ -54,6 +57,9 @@ func (p *pier) Has(_ context.Context, d oci.Descriptor) (bool, error) {
 }
 
 func (p *pier) Mount(ctx context.Context, d oci.Descriptor, from string) (bool, error) {
+	if p.repo == p.slow {
+		<-p.answers
+	}
 	return from == p.repo && p.has(p.repo, d.Digest) != nil, ctx.Err()
 }
 
@@ -184,6 +190,8 @@ func (f *fleet) answer(err error) {
 
 func (f *fleet) wantReads(t *testing.T, images ...int) {
 	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !slices.Equal(f.reads, images) {
 		t.Errorf("read at the sources of images %v, want %v", f.reads, images)
 	}
@@ -313,6 +321,26 @@ func TestBrokenContentOfMany(t *testing.T) {
 		if f.move(t, 5); !errors.Is(f.images[5].err, oci.ErrDigestMismatch) || len(f.reads) != maxFaults {
 			t.Errorf("got %v after %d reads, want an end after %d", f.images[5].err, len(f.reads), maxFaults)
 		}
+	})
+}
+
+// One that takes long to say whether it has the blob holds nobody up for long.
+func TestSlowAnswerHoldsNobodyUp(t *testing.T) {
+	withFleet(t, 4, func(t *testing.T, f *fleet) {
+		f.slow, f.answers = "b", make(chan struct{})
+		f.move(t, 0)
+		f.wantReads(t)
+		time.Sleep(lookPatience)
+		synctest.Wait()
+		f.answer(nil)
+		f.wantAll(t, 1)
+		if f.slots.free != 1 {
+			t.Errorf("%d slots are free, want all but that of the last upload", f.slots.free)
+		}
+		close(f.answers)
+		synctest.Wait()
+		f.wantAll(t)
+		f.wantReads(t, 0)
 	})
 }
 
