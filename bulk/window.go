@@ -113,8 +113,12 @@ func (w *window) close() {
 func (w *window) lookUp(ctx context.Context) {
 	for m := range w.toLookUp {
 		_, streams := m.source.(oci.Streamer)
-		if m.err != nil || streams ||
-			!w.await(ctx, func() bool { return w.held < maxHeld }) || w.lookups.Acquire(ctx, 1) != nil {
+		if m.err != nil || streams || w.lookups.Acquire(ctx, 1) != nil {
+			close(m.looked)
+			continue
+		}
+		if !w.await(ctx, func() bool { return w.held < maxHeld }) {
+			w.lookups.Release(1)
 			close(m.looked)
 			continue
 		}
