@@ -23,6 +23,9 @@ func (g goal) line(r *results) string {
 	measured, met := "", "not run"
 	if ok {
 		measured, met = format(figure)+g.unit, "met"
+		if near := g.limit - figure; near != 0 && near > -0.005 && near < 0.005 {
+			measured = fmt.Sprintf("%.4f%s", figure, g.unit) // so that it shows on which side
+		}
 		if figure > g.limit+1e-9 {
 			met = "**missed**"
 		}
