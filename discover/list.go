@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"iter"
@@ -24,11 +25,11 @@ var listKind = backend.Kind{
 		"registry": "host[:port] of references that name none",
 	}),
 	Source: func(_ context.Context, u backend.URI, env backend.Env) (backend.Images, error) {
-		items, err := readList(u)
+		refs, err := readList(u)
 		if err != nil {
 			return nil, err
 		}
-		return &listImages{opened{env}, items}, nil
+		return &listImages{opened{env}, refs}, nil
 	},
 }
 
@@ -38,20 +39,23 @@ const (
 	maxLine = 64 << 10
 )
 
-// listImages are the references of a file, in its order.
+// listImages are the references of a file, in its order. They may be 100,000,
+// and an [oci.Item] is several times as large.
 type listImages struct {
 	opened
-	items []oci.Item
+	refs []oci.Ref
 }
 
 // Discover gives the references of the file.
 func (l *listImages) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 	return func(yield func(oci.Item, error) bool) {
-		for _, item := range l.items {
+		for _, ref := range l.refs {
 			if err := ctx.Err(); err != nil {
 				yield(oci.Item{}, incomplete(err))
 				return
 			}
+			item := oci.Item{Ref: ref, Desc: oci.Descriptor{Digest: ref.Digest}, Bytes: -1}
+			item.Ref.Digest = ""
 			if !yield(item, nil) {
 				return
 			}
@@ -61,15 +65,15 @@ func (l *listImages) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 
 // Listing is complete from the start.
 func (l *listImages) Listing() oci.Listing {
-	repos := map[string]bool{}
-	for _, item := range l.items {
-		repos[item.Ref.Name()] = true
+	repos := map[[2]string]bool{}
+	for _, ref := range l.refs {
+		repos[[2]string{ref.Registry, ref.Repository}] = true
 	}
-	return oci.Listing{Found: len(l.items), Done: true, Repositories: len(repos)}
+	return oci.Listing{Found: len(l.refs), Done: true, Repositories: len(repos)}
 }
 
 // readList reads the file of u. Errors match [oci.ErrUsage] and name file and line.
-func readList(u backend.URI) ([]oci.Item, error) {
+func readList(u backend.URI) ([]oci.Ref, error) {
 	registry := u.Option("registry")
 	if registry != "" && !oci.ValidHost(registry) {
 		return nil, oci.Usage(fmt.Sprintf("%s: %q is no host; write registry=quay.example.com or with a port registry=quay.example.com:8443", u, registry))
@@ -81,13 +85,13 @@ func readList(u backend.URI) ([]oci.Item, error) {
 	if err != nil {
 		return nil, oci.Usage(fmt.Sprintf("list %v", err))
 	}
-	l := reading{file: u.Rest, registry: registry, seen: map[oci.Ref]bool{}}
+	l := reading{file: u.Rest, registry: registry, seed: maphash.MakeSeed(), seen: map[uint64]int{}}
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
 		err = l.report(raw)
 	} else {
 		err = l.lines(raw)
 	}
-	return l.items, err
+	return l.refs, err
 }
 
 func readFile(name string) ([]byte, error) {
@@ -113,8 +117,9 @@ func readFile(name string) ([]byte, error) {
 type reading struct {
 	file     string
 	registry string
-	seen     map[oci.Ref]bool
-	items    []oci.Item
+	refs     []oci.Ref
+	seed     maphash.Seed
+	seen     map[uint64]int // where in refs a hash stands, the last of that hash
 }
 
 // lines reads a reference a line. Empty lines, and what comes behind a #, are
@@ -176,12 +181,11 @@ func (l *reading) add(text string) error {
 	if ref.Tag == "" && ref.Digest == "" {
 		ref.Tag = "latest"
 	}
-	if l.seen[ref] {
+	hash := maphash.Comparable(l.seed, ref)
+	if i, ok := l.seen[hash]; ok && l.refs[i] == ref {
 		return nil
 	}
-	l.seen[ref] = true
-	item := oci.Item{Ref: ref, Desc: oci.Descriptor{Digest: ref.Digest}, Bytes: -1}
-	item.Ref.Digest = ""
-	l.items = append(l.items, item)
+	l.seen[hash] = len(l.refs)
+	l.refs = append(l.refs, ref)
 	return nil
 }

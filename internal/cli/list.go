@@ -52,6 +52,7 @@ func (a *app) list(ctx context.Context, uri string, sizes bool) error {
 	}
 	defer s.close()
 	rows := []listed{} // an empty listing is an empty array
+	found := 0
 	jsonl := json.NewEncoder(a.out)
 	for item, err := range bulk.List(ctx, s.images, sizes, bulk.Options{Images: a.work.images}) {
 		if err != nil {
@@ -62,10 +63,12 @@ func (a *app) list(ctx context.Context, uri string, sizes bool) error {
 			if err := jsonl.Encode(row); err != nil {
 				return err
 			}
+		} else {
+			rows = append(rows, row)
 		}
-		rows = append(rows, row)
+		found++
 	}
-	if len(rows) == 0 {
+	if found == 0 {
 		a.noneFound(s)
 	}
 	a.tellListing(s)
