@@ -28,6 +28,7 @@ type blobs struct {
 	passes *semaphore.Weighted
 	dry    bool // nothing is written, and "is there" means "would be"
 	count  *transfers
+	known  *known // of earlier runs, nil for nothing
 
 	mu      sync.Mutex
 	homes   map[string]home // of repositories by name
@@ -64,6 +65,7 @@ const maxFaults = 3
 func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
 	b := blobs{
 		ctx: ctx, slots: newSlots(opt.blobs()), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
+		known: newKnown(opt.BlobCache),
 	}
 	return b.apart()
 }
@@ -71,7 +73,7 @@ func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
 // apart gives a table of its own for one of several places, with b's slots.
 func (b *blobs) apart() *blobs {
 	return &blobs{
-		ctx: b.ctx, slots: b.slots, passes: b.passes, dry: b.dry, count: b.count,
+		ctx: b.ctx, slots: b.slots, passes: b.passes, dry: b.dry, count: b.count, known: b.known,
 		homes: map[string]home{}, first: map[key]home{}, more: map[key][]home{}, flights: map[key][]*flight{}, broken: map[key]*fault{},
 		wants: map[key][]*want{}, made: map[key]*pipeline.Made{},
 	}
@@ -131,6 +133,14 @@ func (m *mover) Move(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pip
 	if m.alone {
 		return m.moveAlone(ctx, p)
 	}
+	d, way, err := m.move(ctx, p)
+	if err == nil {
+		m.found(d)
+	}
+	return d, way, err
+}
+
+func (m *mover) move(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pipeline.Way, error) {
 	k := keyOf(p.Blob.Desc.Digest)
 	for again := false; ; again = true {
 		f, mine, err := m.join(k, p, again)

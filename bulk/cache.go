@@ -10,7 +10,7 @@ import (
 	"github.com/quaymaster/quaymaster/pipeline"
 )
 
-// saveWithin is how long the layer cache may be waited for at the end of a run,
+// saveWithin is how long each cache may be waited for at the end of a run,
 // also of one that was interrupted.
 const saveWithin = 2 * time.Second
 
@@ -28,14 +28,22 @@ func (r *run) openCache() {
 	r.cache = c
 }
 
-// saveCache writes what the run added to it.
+// saveCache writes what the run added to its caches.
 func (r *run) saveCache(ctx context.Context) {
-	if r.cache == nil || r.opt.DryRun {
+	if r.opt.DryRun {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), saveWithin)
+	ctx = context.WithoutCancel(ctx)
+	if r.cache != nil {
+		r.save(ctx, r.cache.Save)
+	}
+	r.save(ctx, r.blobs.known.save)
+}
+
+func (r *run) save(ctx context.Context, to func(context.Context) error) {
+	ctx, stop := context.WithTimeout(ctx, saveWithin)
 	defer stop()
-	if err := r.cache.Save(ctx); err != nil {
+	if err := to(ctx); err != nil {
 		r.warn(err.Error())
 	}
 }

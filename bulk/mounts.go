@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -78,15 +79,17 @@ func (b *blobs) tells() bool {
 
 // carryMounted brings p to a registry. "Is it there" and "take it over" are asked
 // by the request that begins an upload where the answer is no: from, where the run
-// has it; else the source's repository, if it is on the same registry; else the
-// image's own. It holds no slot before bytes are to be sent.
+// has it; else the source's repository, if it is on the same registry; else where
+// an earlier run had it; else the image's own. It holds no slot before bytes are to be sent.
 func (m *mover) carryMounted(ctx context.Context, mounter oci.Mounter, p pipeline.Piece, from string) (oci.Descriptor, pipeline.Way, error) {
 	origin, own := from, m.to.Repository
 	if origin == "" {
 		origin = m.near
 	}
+	remembered := ""
 	if origin == "" {
-		origin = own
+		remembered = m.knownAt(p.Blob.Desc)
+		origin = cmp.Or(remembered, own)
 	}
 	mounted, err := mounter.Mount(ctx, p.Blob.Desc, origin)
 	if ctx.Err() != nil {
@@ -109,6 +112,9 @@ func (m *mover) carryMounted(ctx context.Context, mounter oci.Mounter, p pipelin
 	if mounted {
 		m.count.present.Add(1)
 		return p.Blob.Desc, pipeline.Present, nil
+	}
+	if remembered != "" && err == nil {
+		m.missed(p.Blob.Desc, remembered)
 	}
 	if from != "" {
 		m.denied(keyOf(p.Blob.Desc.Digest))

@@ -26,6 +26,10 @@ type Options struct {
 	// between runs; "" is none. A file that can't be used is warned of. Several
 	// processes may share it.
 	LayerCache string
+	// BlobCache is the path of the file that keeps in which repositories of a
+	// registry blobs are, so that later runs mount them into others; "" is none. A
+	// file that can't be used is warned of. Several processes may share it.
+	BlobCache string
 	// DryRun writes nothing; the report is the plan.
 	DryRun bool
 	// FailFast ends the run at the first image that fails.

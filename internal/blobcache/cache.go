@@ -70,7 +70,8 @@ func (c *Cache) at(k key) places {
 }
 
 // Found notes that d, of at least [MinSize] bytes, was put into repository or
-// seen there. Of more than two the first are kept.
+// seen there, which is surer than what was known before. Once there are two no
+// more are added, or every run would change the file.
 func (c *Cache) Found(d oci.Descriptor, repository string) {
 	k, ok := keyOf(d.Digest)
 	if !ok || d.Size < MinSize || !oci.ValidRepository(repository) {
@@ -79,10 +80,8 @@ func (c *Cache) Found(d oci.Descriptor, repository string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.at(k)
-	if r := c.file.name(repository); !slices.Contains(at[:], r) {
-		if i := slices.Index(at[:], none); i >= 0 {
-			at[i] = r
-		}
+	if r := c.file.name(repository); !slices.Contains(at[:], r) && at[1] == none {
+		at = places{r, at[0]}
 	}
 	c.change(k, at)
 }

@@ -63,7 +63,7 @@ func TestWhatARunFoundTheNextKnows(t *testing.T) {
 		if c == nil {
 			c = openCache(t, path, host)
 		}
-		wantAt(t, c, "base", "a/x", "a/y")
+		wantAt(t, c, "base", "a/y", "a/x")
 		wantAt(t, c, "own", "a/y")
 		wantAt(t, c, "small")
 		wantAt(t, c, "nowhere")
@@ -76,7 +76,7 @@ func TestWhatARunFoundTheNextKnows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := fmt.Sprintf("%s %d %s a/x a/y\n", blob("base").Digest, day(time.Now()), host)
+	line := fmt.Sprintf("%s %d %s a/y a/x\n", blob("base").Digest, day(time.Now()), host)
 	if !strings.HasPrefix(string(raw), title+"\n") || !strings.Contains(string(raw), line) || strings.Count(string(raw), "\n") != 3 {
 		t.Errorf("the file says\n%s", raw)
 	}
@@ -101,7 +101,7 @@ func TestWhatWasMissedIsForgotten(t *testing.T) {
 	wantAt(t, c, "second", "a/x")
 	wantAt(t, c, "all")
 	c.Found(blob("second"), "a/z")
-	wantAt(t, c, "second", "a/x", "a/z")
+	wantAt(t, c, "second", "a/z", "a/x")
 	if raw, err := os.ReadFile(path); err != nil || strings.Count(string(raw), "\n") != 3 {
 		t.Errorf("the file says\n%s%v", raw, err)
 	}
