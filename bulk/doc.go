@@ -5,7 +5,8 @@
 // package pipeline, and says what became of them in listing order. One image
 // that fails never stops the others. The run's blob table (blobs.go) brings a
 // distinct blob from the source once: whoever needs it next mounts it, reads it
-// at the destination, or finds it there. A layer goes through filters once in the
+// at the destination, or finds it there. Where mounts are refused one read feeds
+// many uploads (gather.go). A layer goes through filters once in the
 // same way (making.go), and the layer cache knows what it came to in earlier runs
 // (cache.go). [Inspect] reads metadata of many.
 // [Naming] makes their names in a registry.
