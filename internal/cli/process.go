@@ -17,7 +17,7 @@ import (
 // processFlags are those of process alone.
 type processFlags struct {
 	dryRun, failFast, followMoved bool
-	layerCache                    string
+	layerCache, blobCache         string
 	filters                       []string
 }
 
@@ -54,6 +54,7 @@ What SOURCE and DESTINATION can be: quaymaster help places. A path may have
 	a.names.add(p)
 	p.StringArrayVarP(&f.filters, "filter", "f", nil, "put images through `NAME[:k=v,…]`; repeatable, in order (docs/cli.md)")
 	p.StringVar(&f.layerCache, "layer-cache", "", "keep in `FILE` what filters made of layers, so that the next run needn't do it again")
+	p.StringVar(&f.blobCache, "blob-cache", "", "keep in `FILE` where blobs are at the registry, so that the next run mounts them into other repositories")
 	return cmd
 }
 
@@ -79,7 +80,7 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 	report, err := bulk.Copy(ctx, s.images, s.target, bulk.Options{
 		Images: a.work.images, Blobs: a.work.blobs,
 		Platforms: s.platforms, Verify: a.verify(),
-		Filters: chain, FilterSpecs: f.filters, LayerCache: f.layerCache,
+		Filters: chain, FilterSpecs: f.filters, LayerCache: f.layerCache, BlobCache: f.blobCache,
 		DryRun: f.dryRun, FailFast: f.failFast, FollowMoved: f.followMoved,
 		Name: name, Ahead: s.mayCollide(), Events: progress.event, Warn: a.warnf,
 	})
