@@ -196,11 +196,11 @@ func (b *body) hold(resp *http.Response) error {
 	const most = 1 << 20
 	buf, err := readSome(resp, b, most)
 	if err != nil {
-		b.Close()
+		_ = b.Close() // err says it
 		return err
 	}
 	if buf.Len() < most {
-		b.Close()
+		_ = b.Close() // its end was read
 		resp.Body = io.NopCloser(buf)
 		return nil
 	}
@@ -213,7 +213,7 @@ func (b *body) hold(resp *http.Response) error {
 func (b *body) text(resp *http.Response) {
 	b.watch.timer.Reset(min(b.idle, drainTime))
 	buf, _ := readSome(resp, b.ReadCloser, drainSize) // half a text is better than none
-	b.Close()
+	_ = b.Close()
 	resp.Body = io.NopCloser(buf)
 }
 

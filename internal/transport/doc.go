@@ -2,11 +2,15 @@
 //
 // A [Transport] is one side, "source" or "destination". Its [Transport.Client]
 // is a plain *http.Client whose RoundTripper does what every caller would have
-// to do alone: it waits for the host's limits ([Options.RateLimit]), signs in
-// (challenge.go, token.go, realm.go), follows redirects without carrying
-// credentials along (redirect.go), sends again what may be sent again
-// (retry.go), watches that bytes keep coming (body.go) and refuses addresses
-// that a public host has no business to name (guard.go).
+// to do alone: it waits for the host's limits (limit.go: requests a second;
+// gate.go: requests at once; pace.go: bytes a second; conns.go: connections),
+// signs in (challenge.go, token.go, batch.go, realm.go), follows redirects
+// without carrying credentials along (redirect.go), sends again what may be sent
+// again (retry.go), watches that bytes keep coming (body.go) and refuses
+// addresses that a public host has no business to name (guard.go).
+//
+// Who knows which repositories come says so by [Expect]: their tokens are then
+// asked for together.
 //
 // The scopes that a /v2/ request needs are read from its context, as oras-go
 // puts them there: auth.WithScopes, auth.AppendScopes,
