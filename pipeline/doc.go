@@ -1,9 +1,11 @@
 // Package pipeline takes one image from its source to its destination.
 //
-// [Copy] goes: is it there already (skip.go), which manifest does the listing
-// mean (resolve.go), which of its platforms are wanted (choose.go, on the pure
-// functions of platform.go), children before parents (tree.go), blobs through a
-// [Mover] (mover.go), the root under its name last, verified. Places that want
+// [Copy] is [Begin], which finds out what is to be done and moves nothing
+// (begin.go), and [Begun.Finish]. It goes: is it there already (skip.go), which
+// manifest does the listing mean (resolve.go), which of its platforms are wanted
+// (choose.go, on the pure functions of platform.go), children before parents
+// (tree.go), blobs through a [Mover] (mover.go), the root under its name last,
+// verified. Places that want
 // plain tar layers get them from raw.go. Without a choice of platforms every
 // manifest passes byte for byte.
 //
