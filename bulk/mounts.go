@@ -15,7 +15,7 @@ import (
 // sent, where a mount that was answered with an upload proves nothing.
 const largeBlob = 1 << 20
 
-// refusals is how many blobs must be refused, with none mounted, before a
+// refusals is how many mounts must be refused, and none granted, before a
 // registry counts as one that doesn't mount.
 const refusals = 2
 
@@ -25,14 +25,14 @@ type mountState int
 const (
 	mountsUnknown mountState = iota
 	mountsWork               // one blob was mounted from another repository
-	mountsRefused            // [refusals] blobs were refused, and none was mounted
+	mountsRefused            // [refusals] were refused, and none was granted
 )
 
 // mounts is what a run learns of a target's mounts. blobs.mu guards it.
 type mounts struct {
 	state   mountState
 	known   bool // a mount of any kind succeeded, so that the registry tells what it has
-	refused map[key]bool
+	refused int  // while the state is unknown
 }
 
 // mountState gives what is known of the target's mounts now.
@@ -49,23 +49,17 @@ func (b *blobs) mounted(across bool) {
 	defer b.mu.Unlock()
 	b.mounts.known = true
 	if across {
-		b.mounts.state, b.mounts.refused = mountsWork, nil
+		b.mounts.state = mountsWork
 	}
 }
 
-// denied notes that the target refused to mount blob k, which it has in another
+// denied notes that the target refused to mount a blob which it has in another
 // repository.
-func (b *blobs) denied(k key) {
+func (b *blobs) denied() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.mounts.state != mountsUnknown {
-		return
-	}
-	if b.mounts.refused == nil {
-		b.mounts.refused = map[key]bool{}
-	}
-	if b.mounts.refused[k] = true; len(b.mounts.refused) == refusals {
-		b.mounts.state, b.mounts.refused = mountsRefused, nil
+	if b.mounts.refused++; b.mounts.state == mountsUnknown && b.mounts.refused == refusals {
+		b.mounts.state = mountsRefused
 	}
 }
 
@@ -116,8 +110,8 @@ func (m *mover) carryMounted(ctx context.Context, mounter oci.Mounter, p pipelin
 	if remembered != "" && err == nil {
 		m.missed(p.Blob.Desc, remembered)
 	}
-	if from != "" {
-		m.denied(keyOf(p.Blob.Desc.Digest))
+	if from != "" && err == nil {
+		m.denied()
 	}
 	if p.Size > largeBlob && (across || !m.tells()) {
 		if there, err := m.has(ctx, p.Blob.Desc); there || err != nil {
