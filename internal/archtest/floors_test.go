@@ -16,8 +16,8 @@ type floor struct {
 // floors are the building, lowest first.
 var floors = []floor{
 	{[]string{"oci"}, "the nouns that everyone speaks can't depend on anyone"},
-	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/engine", "internal/journal"},
-		"connections, paths, locks, globs, spools and edits of JSON serve every floor, so they know none"},
+	{[]string{"internal/transport", "internal/safepath", "internal/lockfile", "internal/fnmatch", "internal/jsonedit", "internal/spool", "internal/engine", "internal/journal", "internal/gunzip"},
+		"connections, paths, locks, globs, spools, edits of JSON and gzip serve every floor, so they know none"},
 	{[]string{"internal/stage", "internal/statefile", "internal/tarfile"}, "folders and what runs leave for each other are written durably, archives are read, whatever is in them"},
 	{[]string{"internal/layercache", "internal/blobcache"}, "what one run tells the next is no business of the places that are read and written"},
 	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},

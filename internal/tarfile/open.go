@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/quaymaster/quaymaster/internal/gunzip"
 	"github.com/quaymaster/quaymaster/internal/spool"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -319,8 +319,8 @@ func sniff(head []byte) (codec, error) {
 func (c codec) open(r io.Reader) (io.Reader, func(), error) {
 	switch c {
 	case gzipCodec:
-		z, err := gzip.NewReader(r)
-		return z, func() {}, err
+		z := new(gunzip.Reader)
+		return z, func() {}, z.Reset(r)
 	case zstdCodec:
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
