@@ -149,26 +149,44 @@ func (c Codec) MediaType(like oci.MediaType) oci.MediaType {
 	return base + "+" + string(c)
 }
 
-// A sum hashes and counts what passes on its way to w; nil: nowhere.
+// A sum counts what passes on its way to w (nil: nowhere), and hashes it unless
+// that can be spared.
 type sum struct {
 	w    io.Writer
-	hash digest.Digester
+	hash digest.Digester // nil if nobody asks for the digest
 	n    int64
 
 	failed bool
 }
 
-func newSum(w io.Writer) *sum { return &sum{w: w, hash: digest.Canonical.Digester()} }
+func newSum(w io.Writer, spared bool) *sum {
+	s := &sum{w: w}
+	if !spared {
+		s.hash = digest.Canonical.Digester()
+	}
+	return s
+}
+
+// spare ends the hashing.
+func (s *sum) spare() { s.hash = nil }
 
 func (s *sum) Write(p []byte) (int, error) {
 	n, err := len(p), error(nil)
 	if s.w != nil {
 		n, err = s.w.Write(p)
 	}
-	_, _ = s.hash.Hash().Write(p[:n]) // a hash never fails
+	if s.hash != nil {
+		_, _ = s.hash.Hash().Write(p[:n]) // a hash never fails
+	}
 	s.n += int64(n)
 	s.failed = s.failed || err != nil
 	return n, err
 }
 
-func (s *sum) digest() oci.Digest { return s.hash.Digest() }
+// digest gives "" if it was spared.
+func (s *sum) digest() oci.Digest {
+	if s.hash == nil {
+		return ""
+	}
+	return s.hash.Digest()
+}

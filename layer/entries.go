@@ -16,7 +16,7 @@ import (
 
 // A Tar is what reading a layer to its end told of it.
 type Tar struct {
-	DiffID  oci.Digest // of all the bytes of the tar, those behind its end marker too
+	DiffID  oci.Digest // of all the bytes of the tar, those behind its end marker too; "" if spared
 	Size    int64      // of the tar
 	Codec   Codec      // what the blob was compressed with, whatever its media type says
 	Entries int64
@@ -83,7 +83,7 @@ func openEntries(ctx context.Context, src io.Reader, opt Options) (*entries, err
 	if err != nil {
 		return nil, err
 	}
-	t := &tape{ctx: ctx, r: r, sum: newSum(nil)}
+	t := &tape{ctx: ctx, r: r, sum: newSum(nil, opt.NoDiffID)}
 	return &entries{tape: t, tr: tar.NewReader(t), max: orDefault(opt.MaxEntries, defaultMaxEntries)}, nil
 }
 

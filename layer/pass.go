@@ -15,7 +15,23 @@ import (
 type PassOptions struct {
 	Codec  Codec // of what is written; "" means the one that the layer has
 	Limits Options
+	// Spare are digests that the caller can do without. That of a tar costs about
+	// a third of what it takes to inflate it.
+	Spare Spare
 }
+
+// Spare is a set of digests of [Rewritten] that are left "".
+type Spare uint8
+
+const (
+	// SpareBlob is Desc.Digest: of what whoever takes the blob hashes.
+	SpareBlob Spare = 1 << iota
+	// SpareTar is DiffID, of a Pass.
+	SpareTar
+	// SpareSource is Source.DiffID, of a Pass that changes the layer. It has
+	// the digest all the same where a filter wants to learn it.
+	SpareSource
+)
 
 // A Pass rewrites one layer by a chain of filters: read, decompressed, filtered
 // by all of them, compressed and written in one go, with no temporary file.
@@ -65,7 +81,9 @@ type Rewritten struct {
 // [Walk]. Reads and writes that hang must end with ctx: Run waits for its
 // goroutines, which write to w.
 func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten, err error) {
-	in, err := openEntries(ctx, src, p.opt.Limits)
+	limits := p.opt.Limits
+	limits.NoDiffID = false // Spare says it
+	in, err := openEntries(ctx, src, limits)
 	if err != nil {
 		return Rewritten{}, settle(ctx, src, err)
 	}
@@ -74,7 +92,7 @@ func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten
 	if codec == "" {
 		codec = in.tape.r.Codec()
 	}
-	blob := newSum(w)
+	blob := newSum(w, p.opt.Spare&SpareBlob != 0)
 	enc, err := codec.encoder(blob)
 	if err != nil {
 		return Rewritten{}, err
@@ -85,7 +103,7 @@ func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten
 		}
 	}()
 	p.links.begin()
-	t := newTail(p.links, enc)
+	t := newTail(p.links, enc, p.opt.Spare&SpareTar != 0)
 	in.global = t.global
 	var head oci.Sink = t
 	var learners []oci.Learner
@@ -96,7 +114,7 @@ func (p *Pass) Run(ctx context.Context, w io.Writer, src io.Reader) (_ Rewritten
 		}
 	}
 
-	if err := t.pump(in, head); err != nil {
+	if err := t.pump(in, head, p.opt.Spare&SpareSource != 0 && len(learners) == 0); err != nil {
 		if in.bad { // else src has nothing to do with it
 			err = settle(ctx, src, err)
 		}
@@ -140,13 +158,14 @@ type tail struct {
 	failed error // of writing
 }
 
-func newTail(l *links, enc encoder) *tail {
-	s := newSum(enc)
+func newTail(l *links, enc encoder, spared bool) *tail {
+	s := newSum(enc, spared)
 	return &tail{links: l, enc: enc, sum: s, tw: tar.NewWriter(s), buf: make([]byte, 64<<10)}
 }
 
-// pump puts all entries of in into head.
-func (t *tail) pump(in *entries, head oci.Sink) error {
+// pump puts all entries of in into head. spare: of a layer that changes, nobody
+// asks what it was.
+func (t *tail) pump(in *entries, head oci.Sink, spare bool) error {
 	for {
 		e, err := in.next()
 		if errors.Is(err, io.EOF) {
@@ -170,6 +189,9 @@ func (t *tail) pump(in *entries, head oci.Sink) error {
 			return err
 		}
 		t.links.done()
+		if spare && t.same.changed {
+			in.tape.sum.spare()
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func Recode(ctx context.Context, w io.Writer, src io.Reader, d oci.Descriptor, o
 	if codec == "" {
 		codec = r.Codec()
 	}
-	blob := newSum(w)
+	blob := newSum(w, opt.Spare&SpareBlob != 0)
 	enc, err := codec.encoder(blob)
 	if err != nil {
 		return Rewritten{}, err
@@ -41,7 +41,7 @@ func Recode(ctx context.Context, w io.Writer, src io.Reader, d oci.Descriptor, o
 			enc.abort()
 		}
 	}()
-	tar := newSum(enc)
+	tar := newSum(enc, false)
 	if err := copyTar(ctx, tar, r); err != nil {
 		if !tar.failed { // else src has nothing to do with it
 			err = settle(ctx, src, err)

@@ -155,7 +155,7 @@ func (c *copier) making(n node, i int) (*Making, error) {
 	if codec == "" {
 		return nil, fmt.Errorf("media type %q is no layer of tar: %w", d.MediaType, oci.ErrUnsupported)
 	}
-	return newMaking(c.Source, c.opt.Filters, d, i, codec), nil
+	return newMaking(c.Source, c.opt.Filters, d, i, codec, layer.SpareSource), nil
 }
 
 // observed keeps what the observers are to be told of e once all of it is done.

@@ -42,9 +42,9 @@ func (k *looker) over(open func(context.Context) (io.ReadCloser, error)) func(co
 func (k *looker) look(ctx context.Context, r io.Reader) (err error) {
 	var got layer.Rewritten
 	if k.looks {
-		got, err = layer.NewPass(k.desc, k.filters, layer.PassOptions{Codec: layer.None}).Run(ctx, io.Discard, r)
+		got, err = layer.NewPass(k.desc, k.filters, layer.PassOptions{Codec: layer.None, Spare: layer.SpareBlob | layer.SpareTar}).Run(ctx, io.Discard, r)
 	} else {
-		got, err = layer.Recode(ctx, io.Discard, r, k.desc, layer.PassOptions{Codec: layer.None})
+		got, err = layer.Recode(ctx, io.Discard, r, k.desc, layer.PassOptions{Codec: layer.None, Spare: layer.SpareBlob})
 	}
 	if err == nil {
 		k.tar = got.Source

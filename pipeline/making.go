@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/quaymaster/quaymaster/filter"
 	"github.com/quaymaster/quaymaster/layer"
 	"github.com/quaymaster/quaymaster/oci"
@@ -81,14 +83,15 @@ func howMade(c filter.Chain, codec layer.Codec) string {
 	return codec.ID() + " " + strings.Join(c.IDs(), " ")
 }
 
-func newMaking(src oci.Source, c filter.Chain, d oci.Descriptor, index int, codec layer.Codec) *Making {
+func newMaking(src oci.Source, c filter.Chain, d oci.Descriptor, index int, codec layer.Codec, spare layer.Spare) *Making {
 	written := codec
-	if !c.Changes {
+	if spare |= layer.SpareBlob; !c.Changes {
 		written = layer.None // nobody wants it
+		spare |= layer.SpareTar
 	}
 	return &Making{
 		From: d, How: howMade(c, codec), Codec: codec, Layer: index, Look: c.Looks, fetch: fetcher(src, d), keeps: !c.Changes,
-		pass: layer.NewPass(d, c.Entries, layer.PassOptions{Codec: written}),
+		pass: layer.NewPass(d, c.Entries, layer.PassOptions{Codec: written, Spare: spare}),
 	}
 }
 
@@ -170,13 +173,12 @@ func (m *Making) bring(ctx context.Context, dest oci.Destination) (Made, Way, er
 	defer c.Close()
 	n, err := io.ReadFull(c, buf[:])
 	whole := err != nil // or as much of it as there will be
-	switch {
-	case whole:
-	case m.Compare || m.Sure:
-		_, _ = io.Copy(io.Discard, c) // outcome says how it ended
-	default:
+	if !whole && !m.Compare && !m.Sure {
 		return m.stream(ctx, dest, c, buf[:])
 	}
+	hash := digest.Canonical.Digester()
+	_, _ = hash.Hash().Write(buf[:n]) // a hash never fails
+	_, _ = io.Copy(hash.Hash(), c)    // outcome says how it ended
 	made, err := c.outcome()
 	switch {
 	case err != nil:
@@ -184,6 +186,7 @@ func (m *Making) bring(ctx context.Context, dest oci.Destination) (Made, Way, er
 	case made.Unchanged:
 		return made, Present, nil
 	}
+	made.Digest = hash.Digest()
 	if there, err := dest.Has(ctx, m.Desc(made)); there || err != nil {
 		return made, Present, err
 	}
@@ -199,7 +202,8 @@ type earlyError struct{ error }
 
 func (e *earlyError) Unwrap() []error { return []error{errEarly, e.error} }
 
-// stream sends what c makes while it is made. head was read of it.
+// stream sends what c makes while it is made. head was read of it. The
+// destination hashes what it takes, so nobody else does.
 func (m *Making) stream(ctx context.Context, dest oci.Destination, c *content, head []byte) (Made, Way, error) {
 	var mu sync.Mutex // destinations may open from another goroutine
 	last, used := c, false
@@ -227,9 +231,10 @@ func (m *Making) stream(ctx context.Context, dest oci.Destination, c *content, h
 		return Made{}, 0, err
 	case why != nil:
 		return Made{}, 0, why
-	case d.Digest != made.Digest || d.Size != made.Size:
-		return Made{}, 0, fmt.Errorf("%w: the layer became %s of %d bytes, the destination took %s of %d", oci.ErrDigestMismatch, made.Digest, made.Size, d.Digest, d.Size)
+	case d.Size != made.Size:
+		return Made{}, 0, fmt.Errorf("%w: the layer became %d bytes, the destination took %s of %d", oci.ErrDigestMismatch, made.Size, d.Digest, d.Size)
 	}
+	made.Digest = d.Digest
 	return made, Fetched, nil
 }
 
@@ -258,7 +263,8 @@ func (m *Making) learn(ctx context.Context) (Made, error) {
 	}
 }
 
-// run makes one pass into w.
+// run makes one pass into w. Of a result that isn't the source's blob Digest is "":
+// who takes it hashes it.
 func (m *Making) run(ctx context.Context, w io.Writer) (Made, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -269,7 +275,7 @@ func (m *Making) run(ctx context.Context, w io.Writer) (Made, error) {
 	defer rc.Close()
 	var r layer.Rewritten
 	if m.Recodes {
-		r, err = layer.Recode(ctx, w, rc, m.From, layer.PassOptions{Codec: m.Codec})
+		r, err = layer.Recode(ctx, w, rc, m.From, layer.PassOptions{Codec: m.Codec, Spare: layer.SpareBlob})
 		r.Unchanged = false // the blob is another, or its media type
 	} else {
 		r, err = m.pass.Run(ctx, w, rc)

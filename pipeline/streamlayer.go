@@ -246,7 +246,7 @@ func (s *streaming) finish(l *streamed, st *stock, way Way) error {
 func (s *streaming) filter(ctx context.Context, l *streamed, st *stock, desc oci.Descriptor, place int) (done bool, err error) {
 	if l.mk == nil {
 		codec, _ := s.wanted(desc.MediaType, mustCodec(desc.MediaType))
-		l.mk = newMaking(nil, s.opt.Filters, l.seen(desc), place, codec)
+		l.mk = newMaking(nil, s.opt.Filters, l.seen(desc), place, codec, 0)
 	}
 	mk := l.mk
 	mk.fetch, mk.Layer, mk.Sure, l.restarts = st.open, place, s.Traits.Ordered, mk.pass.Restarts()

@@ -79,7 +79,7 @@ func (s *streaming) putAside(ctx context.Context, l *streamed, st *stock) error 
 	if err != nil {
 		return err
 	}
-	got, err := layer.Recode(ctx, discard{}, r, st.desc, layer.PassOptions{Codec: layer.None})
+	got, err := layer.Recode(ctx, discard{}, r, st.desc, layer.PassOptions{Codec: layer.None, Spare: layer.SpareBlob})
 	l.was = got.DiffID
 	return err
 }

@@ -117,7 +117,9 @@ func (s *Searcher) layer(ctx context.Context, src oci.Source, d oci.Descriptor) 
 	}
 	defer s.slots.Release(1)
 	p := &pass{Searcher: s, found: &found{}, last: map[uint64]int{}}
-	_, err := filetree.Walk(ctx, src, d, s.opt.Layer, p.visit)
+	opt := s.opt.Layer
+	opt.NoDiffID = true
+	_, err := filetree.Walk(ctx, src, d, opt, p.visit)
 	if err != nil {
 		s.kept.Add(-p.kept)
 		return nil, err
