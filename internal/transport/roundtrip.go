@@ -190,7 +190,7 @@ func (t *Transport) exchange(c *call) (*http.Response, error) {
 			resp.Body.Close()
 			continue
 		case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-		case c.tok != nil:
+		case c.tok != nil && !Retryable(resp, nil): // what is busy may not have looked at the token
 			c.session.worked(c.tok, c.need)
 		case resp.StatusCode/100 == 2 && authorization == "" && c.repo != "":
 			c.host.readable()
