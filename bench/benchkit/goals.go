@@ -167,7 +167,7 @@ func connections(scenarios ...string) figure {
 func repacked(scenario string) figure {
 	return func(r *results) (f float64, _ string, ok bool) {
 		_, err := fmt.Sscanf(r.facts["gzip6 "+scenario+" "+us], "%g", &f)
-		return f, "the smaller layers", err == nil
+		return f, "", err == nil
 	}
 }
 

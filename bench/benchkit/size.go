@@ -7,7 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"runtime"
+
+	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sync/errgroup"
 )
 
 // diskSize adds up the files at path.
@@ -36,41 +39,56 @@ func registrySize(ctx context.Context, host string, i image) (n int64, _ error) 
 	return n, err
 }
 
-// packedAgain gives how large an image's smaller layers are, to what gzip -6
-// makes of them. The large ones would take minutes.
+// packedAgain gives how large an image's layers are, to what gzip -6 makes of
+// them: for one-big that takes a minute.
 func packedAgain(ctx context.Context, host string, i image) (float64, error) {
-	const most = 30 << 20
 	c := newClient()
 	m, err := c.manifest(ctx, host, i.repo, i.tag)
 	if err != nil {
 		return 0, err
 	}
-	var is, would int64
-	for _, d := range m.Layers {
-		if d.Size > most {
-			continue
-		}
-		packed, _, err := c.ask(ctx, http.StatusOK, http.MethodGet, "http://"+host+"/v2/"+i.repo+"/blobs/"+d.Digest, nil)
-		if err != nil {
-			return 0, err
-		}
-		raw, err := gunzip(packed)
-		if err != nil {
-			return 0, err
-		}
-		cmd := exec.CommandContext(ctx, "gzip", "-6c")
-		cmd.Stdin = strings.NewReader(string(raw))
-		n := &lengthOf{}
-		cmd.Stdout = n
-		if err := cmd.Run(); err != nil {
-			return 0, fmt.Errorf("gzip: %w", err)
-		}
-		is, would = is+d.Size, would+n.bytes
+	var is int64
+	would := make([]int64, len(m.Layers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.NumCPU())
+	for k, d := range m.Layers {
+		is += d.Size
+		g.Go(func() (err error) {
+			would[k], err = c.gzipped(ctx, "http://"+host+"/v2/"+i.repo+"/blobs/"+d.Digest)
+			return err
+		})
 	}
-	if would == 0 {
-		return 0, fmt.Errorf("%s has no layer below %d bytes", i, most)
+	if err := g.Wait(); err != nil {
+		return 0, err
 	}
-	return float64(is) / float64(would), nil
+	total := int64(0)
+	for _, n := range would {
+		total += n
+	}
+	if total == 0 {
+		return 0, fmt.Errorf("%s has no layers", i)
+	}
+	return float64(is) / float64(total), nil
+}
+
+// gzipped gives what gzip -6 makes of the gzip file at url, in bytes.
+func (c client) gzipped(ctx context.Context, url string) (int64, error) {
+	r, err := c.do(ctx, http.MethodGet, url, nil, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Body.Close()
+	raw, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, "gzip", "-6c")
+	n := &lengthOf{}
+	cmd.Stdin, cmd.Stdout = raw, n
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("gzip: %w", err)
+	}
+	return n.bytes, nil
 }
 
 // lengthOf counts bytes.

@@ -201,7 +201,7 @@ func (s *stage) inspected(ctx context.Context, tool, arg string) error {
 		if _, err = verifyRegistry(ctx, s.src, s.dst, s.list, s.do == "copy_one"); err == nil {
 			size, err = registrySize(ctx, s.dst, img)
 		}
-		if err == nil && s.do == "normalize" {
+		if err == nil && s.do == "normalize" && tool == us {
 			ratio, err := packedAgain(ctx, s.dst, img)
 			if err != nil {
 				return err
