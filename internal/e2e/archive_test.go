@@ -261,10 +261,10 @@ func TestMemoryOfABigArchive(t *testing.T) {
 	path := filepath.Join(dir, "big.tar")
 	cfg := bigArchive(t, path, layers, size)
 	to := spawnRegistry(t, t.TempDir())
-	small(t, must(t, "process", "--plain-http", "tar://"+path+":big:1", "registry://"+to+"/big:v1"))
+	small(t, must(t, "process", "--plain-http", "tar://"+path+":big:1", "registry://"+to+"/big:v1"), mostCopying)
 	seen(t, to, "big:v1", seeImage)
 	back := filepath.Join(dir, "back.tar")
-	small(t, must(t, "process", "--plain-http", "registry://"+to+"/big:v1", "tar://"+back))
+	small(t, must(t, "process", "--plain-http", "registry://"+to+"/big:v1", "tar://"+back), mostCopying)
 	img, err := dockertar.ImageFromPath(back, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func TestMemoryOfABigStream(t *testing.T) {
 	socket, saved := replayed(t, cfg, path)
 	to := spawnRegistry(t, t.TempDir())
 	args := []string{"process", "--plain-http", "docker://big:1?socket=" + socket, "registry://" + to + "/big:v1"}
-	small(t, must(t, args...))
+	small(t, must(t, args...), mostCopying)
 	seen(t, to, "big:v1", seeImage)
 	must(t, args...)
 	if n := saved.Load(); n < layers*size || n >= 2*layers*size {

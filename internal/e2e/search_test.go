@@ -47,7 +47,7 @@ func TestMemoryOfSearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := must(t, "search", "--plain-http", "list://"+file, "file-9?.py", "-O", "jsonl")
-	small(t, r)
+	small(t, r, mostPasses)
 	if all, hidden := strings.Count(r.stdout, "\n"), strings.Count(r.stdout, `"hidden":true`); all != 10*images || hidden != images {
 		t.Errorf("%d matches, %d of them hidden; want %d and %d", all, hidden, 10*images, images)
 	}
