@@ -152,6 +152,9 @@ func (z *Reader) header() error {
 		hasExtra   = 1 << 2
 		hasName    = 1 << 3
 		hasComment = 1 << 4
+		reserved   = 7 << 5
+
+		maxText = 512 // bytes of a name or comment with the 0 behind it, as compress/gzip has it
 	)
 	if err := z.fill(); err != nil {
 		return err
@@ -179,7 +182,12 @@ func (z *Reader) header() error {
 		}
 	}
 	for _, has := range []byte{hasName, hasComment} {
+		left := maxText
 		for text := flags&has != 0; text; text = head[0] != 0 {
+			if left == 0 {
+				return errHeader
+			}
+			left--
 			if err := z.head(head[:1]); err != nil {
 				return err
 			}
@@ -193,6 +201,9 @@ func (z *Reader) header() error {
 		if binary.LittleEndian.Uint16(head[:]) != sum {
 			return errHeader
 		}
+	}
+	if flags&reserved != 0 {
+		return errHeader // nobody knows what would follow
 	}
 	z.crc, z.size, z.base, z.state = 0, 0, z.w, atBlock
 	return nil

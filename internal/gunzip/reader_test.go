@@ -3,8 +3,10 @@ package gunzip_test
 import (
 	"bytes"
 	stdgzip "compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -192,7 +194,65 @@ func TestUsedAgain(t *testing.T) {
 	}
 }
 
-// same compares with compress/gzip: the bytes, and whether there is an error.
+// TestHeaders has each field that a header may have, at its limits and cut everywhere.
+func TestHeaders(t *testing.T) {
+	plain := compress(t, 6, []byte("body"))
+	with := func(flags byte, fields ...[]byte) []byte {
+		head := bytes.Join(append([][]byte{plain[:3], {flags}, plain[4:10]}, fields...), nil)
+		if flags&2 != 0 {
+			head = binary.LittleEndian.AppendUint16(head, uint16(crc32.ChecksumIEEE(head)&0xffff))
+		}
+		return append(head, plain[10:]...)
+	}
+	name := func(n int) []byte { return append(bytes.Repeat([]byte{'n'}, n), 0) }
+	extra := func(n uint16) []byte {
+		return append(binary.LittleEndian.AppendUint16(nil, n), make([]byte, n)...)
+	}
+	wrongSum := with(2)
+	wrongSum[10] ^= 1
+	for _, tt := range []struct {
+		name string
+		src  []byte
+		good bool
+	}{
+		{"text", with(1), true},
+		{"sum", with(2), true},
+		{"wrong sum", wrongSum, false},
+		{"no extra bytes", with(4, extra(0)), true},
+		{"65535 extra bytes", with(4, extra(65535)), true},
+		{"empty name", with(8, name(0)), true},
+		{"longest name", with(8, name(511)), true},
+		{"longer name", with(8, name(512)), false},
+		{"longest comment", with(16, name(511)), true},
+		{"longer comment", with(16, name(512)), false},
+		{"all", with(31, extra(70), name(30), name(40)), true},
+		{"reserved bit 5", with(1 << 5), false},
+		{"reserved bit 7", with(1<<7 | 2), false},
+		{"another method", append([]byte{0x1f, 0x8b, 7}, plain[3:]...), false},
+	} {
+		got, err := gunzipAll(bytes.NewReader(tt.src))
+		if (err == nil) != tt.good || tt.good && string(got) != "body" {
+			t.Errorf("%s: got %q, %v", tt.name, got, err)
+		}
+		same(t, tt.src)
+		same(t, append(bytes.Clone(plain), tt.src...))
+		for n := 1; tt.good && n < min(len(tt.src), 1000); n++ {
+			if _, err := gunzipAll(bytes.NewReader(tt.src[:n])); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("%s, %d bytes of it: %v", tt.name, n, err)
+			}
+			got, err := gunzipAll(bytes.NewReader(append(bytes.Clone(plain), tt.src[:n]...)))
+			if !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.HasPrefix(got, []byte("body")) {
+				t.Fatalf("%s, %d bytes of it behind another: %q, %v", tt.name, n, got, err)
+			}
+		}
+	}
+	for _, pad := range []int{1, 9, 10, 512} { // zeros are no member
+		same(t, append(bytes.Clone(plain), make([]byte, pad)...))
+	}
+}
+
+// same compares with compress/gzip: the bytes, and whether there is an error. An
+// error too are reserved bits in a header, which klauspost/compress sees.
 func same(t *testing.T, src []byte) {
 	t.Helper()
 	const most = 4 << 20
@@ -200,6 +260,12 @@ func same(t *testing.T, src []byte) {
 	std, wantErr := stdgzip.NewReader(bytes.NewReader(src))
 	if wantErr == nil {
 		want, wantErr = io.ReadAll(io.LimitReader(std, most))
+	}
+	if wantErr == nil {
+		var k *gzip.Reader
+		if k, wantErr = gzip.NewReader(bytes.NewReader(src)); wantErr == nil {
+			_, wantErr = io.Copy(io.Discard, io.LimitReader(k, most))
+		}
 	}
 	z := new(gunzip.Reader)
 	var got []byte
