@@ -210,22 +210,28 @@ type bucket struct {
 	turn chan struct{} // held by the one who waits next, so that they go in order
 
 	mu      sync.Mutex
-	rate    float64 // now; halved by each 429
+	rate    float64 // now; lowered by a 429
 	top     float64 // what rate recovers to; +Inf: no limit
 	fixed   bool    // the user's limit: a 429 doesn't change it
 	level   float64
 	last    time.Time
 	changed time.Time // when rate was
+	halved  time.Time // when a 429 last counted
 
-	// How many requests went in the current second and in the one before:
-	// what the rate was, where none was set.
+	// How many requests were answered with another status in the current second
+	// that had any and in the one before: what the server takes.
 	second   time.Time
 	count    float64
 	previous float64
 }
 
-// recovery is how long a rate that was halved holds before it grows by a quarter.
-const recovery = 10 * time.Second
+// A limit that is known and was halved holds for recovery before it grows by a
+// quarter. A rate that was learnt is a guess: a 429 may be about how much goes
+// at once, which the gate bounds. So it grows by half each second.
+const (
+	recovery = 10 * time.Second
+	guessed  = time.Second
+)
 
 func (b *bucket) setTop(top float64) {
 	b.mu.Lock()
@@ -269,7 +275,6 @@ func (b *bucket) try(now time.Time, burst float64) time.Duration {
 	defer b.mu.Unlock()
 	b.recover(now)
 	if math.IsInf(b.rate, 1) {
-		b.note(now)
 		return 0
 	}
 	if burst < 1 {
@@ -283,41 +288,53 @@ func (b *bucket) try(now time.Time, burst float64) time.Duration {
 		return time.Duration(math.Ceil(over / b.rate * float64(time.Second)))
 	}
 	b.level++
-	b.note(now)
 	return 0
 }
 
-func (b *bucket) note(now time.Time) {
-	switch d := now.Sub(b.second); {
-	case d >= 2*time.Second:
-		b.second, b.previous, b.count = now, 0, 0
-	case d >= time.Second:
+// accepted notes an answer other than 429.
+func (b *bucket) accepted(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Sub(b.second) >= time.Second {
 		b.second, b.previous, b.count = now, b.count, 0
 	}
 	b.count++
 }
 
-// refused halves the rate: the server answered 429. Several answers to one
-// burst count once.
+// refused lowers the rate: the server answered 429. A limit that is known is
+// halved. Where none is, the rate becomes what the server was seen to take, and
+// is at most halved; before a second of answers there is nothing to learn, and
+// the gate and the pause must do. Several answers to one burst count once.
 func (b *bucket) refused(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.fixed || now.Sub(b.changed) < time.Second {
+	if b.fixed || now.Sub(b.halved) < time.Second {
 		return
 	}
-	rate := b.rate
-	if math.IsInf(rate, 1) {
-		rate = max(b.count, b.previous)
-		b.last, b.level = now, 0
+	rate := b.rate / 2
+	if math.IsInf(b.top, 1) {
+		taken := max(b.count, b.previous)
+		switch free := math.IsInf(b.rate, 1); {
+		case free && (taken == 0 || b.previous == 0 && now.Sub(b.second) < time.Second):
+			return
+		case free:
+			rate, b.last, b.level = taken, now, 0
+		default:
+			rate = min(b.rate, max(taken, rate))
+		}
 	}
-	b.rate, b.changed = max(rate/2, 0.5), now
+	b.rate, b.changed, b.halved = max(rate, 0.5), now, now
 }
 
 // recover lets the rate grow again after a while without a 429.
 func (b *bucket) recover(now time.Time) {
-	for b.rate < b.top && now.Sub(b.changed) >= recovery {
-		b.changed = b.changed.Add(recovery)
-		b.rate *= 1.25
+	step, by := recovery, 1.25
+	if math.IsInf(b.top, 1) {
+		step, by = guessed, 1.5
+	}
+	for b.rate < b.top && now.Sub(b.changed) >= step {
+		b.changed = b.changed.Add(step)
+		b.rate *= by
 		if b.rate >= min(b.top, 1000) {
 			b.rate = b.top
 		}

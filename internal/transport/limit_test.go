@@ -132,23 +132,77 @@ func TestOtherHostsAreFreeUntilA429(t *testing.T) {
 			t.Fatalf("100 requests took %v, want no time", d)
 		}
 		b, _ := h.bucketOf(Manifest, u, true)
+		for range 100 {
+			b.accepted(time.Now())
+		}
+		b.refused(time.Now())
+		if !math.IsInf(b.rate, 1) {
+			t.Errorf("got %v requests/s before a second was seen, want no limit", b.rate)
+		}
+		time.Sleep(time.Second)
 		for range 20 { // one burst's worth of answers counts once
 			b.refused(time.Now())
 		}
-		if b.rate != 50 {
-			t.Errorf("got %v requests/s, want half of 100", b.rate)
+		if b.rate != 100 {
+			t.Errorf("got %v requests/s, want the 100 that were taken in a second", b.rate)
 		}
 		start = time.Now()
-		for range 112 {
+		for range 25 + 100 + 100 {
 			send(t, h, Manifest, u)
 		}
-		if d := time.Since(start); d < 1900*time.Millisecond || d > 2100*time.Millisecond {
-			t.Errorf("112 requests took %v, want 2 s", d)
+		if d := time.Since(start); d < 1400*time.Millisecond || d > 1600*time.Millisecond {
+			t.Errorf("225 requests took %v, want 1.5 s: 25 at once, then 100/s, later 150/s", d)
 		}
-		time.Sleep(5 * time.Minute)
+		time.Sleep(15 * time.Second)
 		send(t, h, Manifest, u)
 		if !math.IsInf(b.rate, 1) {
-			t.Errorf("got %v requests/s after five quiet minutes, want no limit", b.rate)
+			t.Errorf("got %v requests/s after 15 quiet seconds, want no limit", b.rate)
+		}
+	})
+}
+
+// What a host takes is no less for answers 429 that aren't about its rate: the
+// rate isn't lowered with the gate's bound. A host that does count is followed.
+func TestLearntRateFollowsTheServer(t *testing.T) {
+	u := mustURL(t, "https://registry.example.com/v2/a/manifests/x")
+	synctest.Test(t, func(t *testing.T) { // each 20th answer is 429
+		h := (&limits{}).at(u)
+		b, _ := h.bucketOf(Manifest, u, true)
+		start := time.Now()
+		for i := range 1000 {
+			send(t, h, Manifest, u)
+			time.Sleep(10 * time.Millisecond)
+			if i%20 == 19 {
+				b.refused(time.Now())
+			} else {
+				b.accepted(time.Now())
+			}
+		}
+		if d := time.Since(start); d > 12*time.Second {
+			t.Errorf("1000 requests of 10 ms took %v", d)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := (&limits{}).at(u)
+		b, _ := h.bucketOf(Manifest, u, true)
+		server := &nginx{rate: 20}
+		start := time.Now()
+		good := 0
+		for time.Since(start) < time.Minute {
+			send(t, h, Manifest, u)
+			time.Sleep(time.Millisecond)
+			before := server.refused
+			server.request(5)
+			if server.refused > before {
+				b.refused(time.Now())
+				h.pause(time.Second)
+			} else {
+				b.accepted(time.Now())
+				good++
+			}
+		}
+		if good < 500 || server.refused > 60 {
+			t.Errorf("in a minute %d of 1200 went, and %d were refused", good, server.refused)
 		}
 	})
 }

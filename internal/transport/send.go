@@ -124,9 +124,13 @@ func (t *Transport) heed(h *host, b *bucket, kind Kind, method string, resp *htt
 	limited := resp.StatusCode == http.StatusTooManyRequests
 	if limited {
 		h.counts.limited.Add(1)
-		if b != nil {
-			b.refused(time.Now())
-		}
+	}
+	switch {
+	case b == nil:
+	case limited:
+		b.refused(time.Now())
+	default:
+		b.accepted(time.Now())
 	}
 	if !limited && resp.StatusCode != http.StatusServiceUnavailable || !limited && kind == API && method != http.MethodGet {
 		h.limits.gate.answered(false, time.Time{})

@@ -36,7 +36,8 @@ type Options struct {
 	// Retries is how often a request is sent again. 0 means 3, below 0 never.
 	Retries int
 	// RateLimit is how many requests a second each host gets. nil: the limits
-	// of Quay, see rowOf, and for other hosts none until they answer 429. 0: none.
+	// of Quay, see rowOf, and for other hosts none until they answer 429, then for
+	// a while what they were seen to take. 0: none.
 	RateLimit *float64
 	// Concurrency is how many requests each host gets at once. Blobs on their
 	// way take at most half of that from requests, and are bounded by who moves
