@@ -181,6 +181,7 @@ func (r *run) start(ctx context.Context, p planned) {
 	if r.window != nil {
 		r.window.add(ctx, m)
 	} else {
+		_ = r.slots.Acquire(context.Background(), 1) // who has them ends with ctx
 		r.work(ctx, m)
 	}
 }

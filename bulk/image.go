@@ -77,12 +77,11 @@ func (r *run) close(m *image) {
 	}
 }
 
-// work begins m once there is a slot for an image, and returns. Where images are
+// work begins m, for which the caller has a slot, and returns. Where images are
 // taken ahead, the slot is free again once all of m was moved: what is left is to
 // wait for the answers to its commit and verification. As many wait so at once as
 // are moved.
 func (r *run) work(ctx context.Context, m *image) {
-	_ = r.slots.Acquire(context.Background(), 1) // who has them ends with ctx
 	free := sync.OnceFunc(func() { r.slots.Release(1) })
 	ending := false
 	if r.window != nil {

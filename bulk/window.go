@@ -135,17 +135,21 @@ func (w *window) lookUp(ctx context.Context) {
 	}
 }
 
-// begin gives images to the run's group as slots come free.
+// begin gives images to the run's group as slots come free. Those that are left
+// once ctx has ended are closed beside each other, since the registry may be slow
+// to cancel what was begun there.
 func (w *window) begin(ctx context.Context) {
 	for m := range w.toBegin {
-		if ctx.Err() == nil {
+		if w.run.slots.Acquire(ctx, 1) == nil {
 			w.run.work(ctx, m)
 			continue
 		}
-		<-m.looked
-		w.run.close(m)
 		w.mu.Lock()
 		w.dropped++
 		w.mu.Unlock()
+		w.followers.Go(func() {
+			<-m.looked
+			w.run.close(m)
+		})
 	}
 }

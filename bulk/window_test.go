@@ -22,6 +22,7 @@ import (
 type pier struct {
 	puts   chan error // what each blob's arrival comes to; closed: all arrive
 	checks chan struct{}
+	closes chan struct{} // who closes an image waits for it; nil: nobody does
 
 	mu                                sync.Mutex
 	opened, closed, looked, committed int
@@ -63,6 +64,9 @@ func (b berth) Commit(context.Context, oci.Descriptor, oci.Descriptor) error {
 }
 func (b berth) Close() error {
 	b.add(&b.closed, 1)
+	if b.closes != nil {
+		<-b.closes
+	}
 	return nil
 }
 
@@ -241,4 +245,22 @@ func TestEndOfAWindow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry that is slow to cancel uploads must not be waited for image by image.
+func TestImagesOfAWindowCloseTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := sail(t, apps(100), bulk.Options{Images: 2})
+		v.closes = make(chan struct{})
+		v.cancel()
+		synctest.Wait()
+		if v.closed != 40 || v.done {
+			t.Errorf("%d are being closed, done %v, want all 40 at once", v.closed, v.done)
+		}
+		close(v.closes)
+		synctest.Wait()
+		if !v.done {
+			t.Error("the run goes on")
+		}
+	})
 }
