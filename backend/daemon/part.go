@@ -196,3 +196,6 @@ func (c *checked) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Checks makes it [oci.Checked].
+func (c *checked) Checks(d oci.Digest) bool { return oci.Checks(c.ReadCloser, d) }

@@ -168,6 +168,9 @@ func readBlob(t testing.TB, b oci.Blob) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if checks := oci.Checks(rc, b.Desc.Digest); b.Layer != oci.NoLayer && checks != (b.Desc.Digest != "") {
+		t.Errorf("layer %d, of digest %q: said to be checked: %v", b.Layer, b.Desc.Digest, checks)
+	}
 	raw, err := io.ReadAll(rc)
 	return raw, errors.Join(err, rc.Close())
 }

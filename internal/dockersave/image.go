@@ -210,3 +210,6 @@ func (t *told) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Checks makes it [oci.Checked].
+func (t *told) Checks(d oci.Digest) bool { return oci.Checks(t.ReadCloser, d) }

@@ -82,6 +82,29 @@ func TestEveryFormGivesTheSameImage(t *testing.T) {
 	}
 }
 
+// TestFetchChecks: who stores what is fetched needn't hash it, whatever the layer
+// is packed in.
+func TestFetchChecks(t *testing.T) {
+	for form, raw := range map[string][]byte{"plain": modern(asIs, "quay.io/a/b:1"), "gzip": modern(gzipped, "quay.io/a/b:1")} {
+		i := readBytes(t, raw).Images[0]
+		for _, d := range []oci.Descriptor{twice.config.Desc, {Digest: twice.ids[0], Size: -1}} {
+			rc, err := i.Fetch(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !oci.Checks(rc, d.Digest) || oci.Checks(rc, digest.FromString("x")) {
+				t.Errorf("%s: %s isn't said to be checked, or another is", form, d.Digest)
+			}
+			if _, err := rc.Read(make([]byte, 1)); err != nil || oci.Checks(rc, d.Digest) {
+				t.Errorf("%s: the rest of %s is said to be checked: %v", form, d.Digest, err)
+			}
+			if err := rc.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestDescribeReadsNoLayer(t *testing.T) {
 	i := readBytes(t, modern(gzipped, "a:1")).Images[0]
 	if _, ok := i.Known(); ok {
