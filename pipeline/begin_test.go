@@ -115,3 +115,66 @@ func TestTagMovesBeforeItsTurn(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a destination that takes no manifest the first time.
+type refusing struct {
+	oci.Destination
+	meanwhile func()
+}
+
+func (r *refusing) PutManifest(ctx context.Context, raw []byte, mt oci.MediaType) (oci.Descriptor, error) {
+	if do := r.meanwhile; do != nil {
+		r.meanwhile = nil
+		do()
+		return oci.Descriptor{}, oci.ErrNotFound
+	}
+	return r.Destination.PutManifest(ctx, raw, mt)
+}
+
+// A tag may move when all was there already: who waits for that hears it once.
+func TestMovedIsToldOnce(t *testing.T) {
+	s := quaytest.New(quaytest.Options{})
+	run := s.Start()
+	defer run.Close()
+	img := fromQuay(t, run, pushQuay(t, s, run, layered(imagetest.Linux, 1)))
+	after := layered(imagetest.Linux, 2)
+	img.Dest = &refusing{img.Dest, func() {
+		if err := s.Push(t.Context(), "org/app", "v1", after); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	told := 0
+	r, err := pipeline.Copy(t.Context(), img, pipeline.Options{FollowMoved: true, Moved: func() { told++ }})
+	if err != nil || r.Digest != after.Desc.Digest || told != 1 {
+		t.Errorf("got %s, %v, told %d times, want the new image and once", r.Digest, err, told)
+	}
+}
+
+// What an earlier plan foresaw stays what it was, since others may be reading it.
+func TestPieceOutlivesItsPlan(t *testing.T) {
+	before, after := layered(imagetest.Linux, 1), layered(imagetest.Linux, 2)
+	s := quaytest.New(quaytest.Options{})
+	run := s.Start()
+	defer run.Close()
+	img := fromQuay(t, run, pushQuay(t, s, run, before))
+	part := &parted{Source: img.Source}
+	img.Source = part
+	b := pipeline.Begin(t.Context(), img, pipeline.Options{FollowMoved: true, Platforms: []oci.Platform{imagetest.Linux}})
+	config := b.Blobs()[0]
+	if err := s.Push(t.Context(), "org/app", "v1", after); err != nil {
+		t.Fatal(err)
+	}
+	part.gone = maps.Clone(before.Blobs)
+	maps.DeleteFunc(part.gone, func(d oci.Digest, _ []byte) bool { return after.Blobs[d] != nil })
+	if r, err := b.Finish(t.Context()); err != nil || r.Digest != after.Desc.Digest {
+		t.Fatalf("got %s, %v, want the new image", r.Digest, err)
+	}
+	rc, err := config.Blob.Open(t.Context())
+	if err != nil {
+		t.Fatalf("the config that was read: %v", err)
+	}
+	defer rc.Close()
+	if raw, err := io.ReadAll(rc); err != nil || string(raw) != string(before.Blobs[config.Blob.Desc.Digest]) {
+		t.Errorf("got %q, %v", raw, err)
+	}
+}

@@ -134,6 +134,7 @@ func (c *copier) deliver(ctx context.Context) error {
 func (c *copier) commit(ctx context.Context, root node, from oci.Descriptor) error {
 	if c.opt.Moved != nil {
 		c.opt.Moved()
+		c.opt.Moved = nil // what a tag has that moves now is no news
 	}
 	if err := c.putManifest(ctx, root); err != nil {
 		return err

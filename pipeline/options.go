@@ -48,7 +48,7 @@ type Options struct {
 	// Mover brings the blobs. nil puts what the destination doesn't have.
 	Mover Mover
 	// Moved is called once all that the image's root refers to is there: what is
-	// left is to commit and verify it. nil is fine.
+	// left is to commit and verify it. It is called once at most. nil is fine.
 	Moved func()
 	// Warn takes one line that the user should see, the same one for images of
 	// which the same is to be said. nil discards it.

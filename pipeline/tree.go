@@ -233,14 +233,13 @@ func (c *copier) countLayers(n node) {
 	c.report.Layers += len(n.m.Layers)
 }
 
-// piece is blob d as the source has it.
+// piece is blob d as the source has it. It may be opened after its image has gone
+// on to another manifest, or has ended.
 func (c *copier) piece(d oci.Descriptor, layer int) Piece {
 	b := oci.Blob{Desc: d, Layer: layer}
-	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
-		if d.Digest == c.config {
-			return io.NopCloser(bytes.NewReader(c.configRaw)), nil
-		}
-		return c.Source.Fetch(ctx, d)
+	b.Open = func(ctx context.Context) (io.ReadCloser, error) { return c.Source.Fetch(ctx, d) }
+	if raw := c.configRaw; d.Digest == c.config {
+		b.Open = func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
 	}
 	return Piece{Blob: b, Size: d.Size}
 }
