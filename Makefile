@@ -27,11 +27,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINTER := .bin/golangci-lint
 
 # The tar pass, the sniffing of codecs, the grammar of filters, whiteouts, archives,
-# what daemons send, paths with placeholders. make test runs the seeds of these and
-# of all others. Go would shorten an input that it finds interesting for a minute,
+# what daemons send, paths with placeholders, gzip, JSON. make test runs the seeds of
+# these and of all others. Go would shorten an input that it finds interesting for a minute,
 # and try no other meanwhile.
 FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
-	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath
+	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath \
+	internal/gunzip/FuzzDeflate oci/FuzzStrictJSON
 FUZZTIME ?= 10s
 
 .PHONY: demo test interop interop-full lint fuzz bench microbench build set-up clean
