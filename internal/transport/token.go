@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -43,8 +44,11 @@ const (
 	tokenLife    = time.Minute
 	maxTokenLife = 24 * time.Hour
 	// maxTokenBody bounds the answer of a token service, in bytes. Tokens have
-	// to fit into a header, so this is generous.
-	maxTokenBody = 256 << 10
+	// to fit into a header, so this is generous: many of them are kept.
+	maxTokenBody = 64 << 10
+	// maxGranted is how many scopes are remembered of what a token says that it
+	// grants beyond what was asked for.
+	maxGranted = 5 * maxScopes
 )
 
 // tokenRequest builds the request for a token: GET with Basic, as distribution
@@ -116,6 +120,9 @@ func readToken(resp *http.Response, asked scopes, now time.Time) (*token, error)
 	claims, isJWT := readJWT(t.value)
 	if isJWT {
 		t.granted = claims.scopes()
+		if len(t.granted) > maxGranted {
+			maps.DeleteFunc(t.granted, func(key string, _ []string) bool { _, ok := asked[key]; return !ok })
+		}
 		if l, ok := claims.life(served, now); ok {
 			life = l
 		}

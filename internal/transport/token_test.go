@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,6 +72,32 @@ func TestUnusableTokens(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// What a token says that it grants is kept in bounds.
+func TestManyGrantedScopes(t *testing.T) {
+	type access struct {
+		Type    string   `json:"type"`
+		Name    string   `json:"name"`
+		Actions []string `json:"actions"`
+	}
+	var list []access
+	for i := range 500 {
+		list = append(list, access{"repository", fmt.Sprint("a/r", i), []string{"pull"}})
+	}
+	raw, err := json.Marshal(map[string]any{"access": list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := "e30." + base64.RawURLEncoding.EncodeToString(raw) + ".sig"
+	asked := parseScopes([]string{"repository:a/r7:pull"})
+	tok, err := readToken(&http.Response{Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"token":"` + value + `"}`))}, asked, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tok.granted) > maxGranted || !tok.granted.cover(asked) {
+		t.Errorf("got %d scopes", len(tok.granted))
 	}
 }
 
