@@ -16,14 +16,23 @@ import (
 // from then on every repository is asked for by itself; else it is the
 // repository.
 type batches struct {
-	single  bool              // each repository by itself
-	alone   map[string]reason // keys that were not granted among others
-	refusal int               // requests for several that were refused
-	origins []string          // keys that were mounted from, latest last
-	past    []scopes          // of tokens of several repositories that have ended
+	single  bool            // each repository by itself
+	alone   map[part]reason // what was not granted among others
+	refusal int             // requests for several that were refused
+	origins []string        // keys that were mounted from, latest last
+	past    []scopes        // of tokens of several repositories that have ended
 }
 
-// A reason says why a key is asked for by itself.
+// A part is what is granted, or isn't, at once: to read in a repository, or to
+// write. One that isn't there yet may be granted to write alone.
+type part struct {
+	key   string
+	write bool
+}
+
+func partOf(key string, actions []string) part { return part{key, writes(actions)} }
+
+// A reason says why a part is asked for by itself.
 type reason int
 
 const (
@@ -50,8 +59,8 @@ func (b *batches) open(need scopes) bool {
 	if b.single {
 		return false
 	}
-	for key := range need {
-		if _, ok := b.alone[key]; ok {
+	for key, actions := range need {
+		if _, ok := b.alone[partOf(key, actions)]; ok {
 			return false
 		}
 	}
@@ -86,18 +95,28 @@ func (b *batches) refused(f *flight) {
 	if b.refusal++; b.refusal >= maxRefusals {
 		b.single = true
 	}
-	for key := range f.asked {
+	for key, actions := range f.asked {
 		if _, ok := f.need[key]; !ok {
-			b.askAlone(key, blamed)
+			b.askAlone(partOf(key, actions), blamed)
 		}
 	}
 }
 
-func (b *batches) askAlone(key string, why reason) {
+func (b *batches) askAlone(p part, why reason) {
 	if b.alone == nil || len(b.alone) >= maxAlone {
-		b.alone = map[string]reason{}
+		b.alone = map[part]reason{}
 	}
-	b.alone[key] = why
+	b.alone[p] = why
+}
+
+// written notes that what need writes to is there: whether it could be read
+// before says nothing any more.
+func (b *batches) written(need scopes) {
+	for key, actions := range need {
+		if writes(actions) {
+			delete(b.alone, part{key: key})
+		}
+	}
 }
 
 // landed looks at what came of a request.
@@ -112,21 +131,24 @@ func (b *batches) landed(f *flight) {
 		for key, actions := range t.asked {
 			if _, ok := f.need[key]; !ok && !t.granted.cover(scopes{key: actions}) {
 				delete(t.asked, key)
-				b.askAlone(key, lacking)
+				b.askAlone(partOf(key, actions), lacking)
 			}
+		}
+		if t.granted.cover(f.need) {
+			b.written(f.need)
 		}
 		return
 	}
-	for key := range f.need {
-		t.lone = t.lone || b.lacked(key)
+	for key, actions := range f.need {
+		t.lone = t.lone || b.lacked(partOf(key, actions))
 	}
 	if t.lone && t.granted != nil && t.granted.cover(f.need) {
 		b.single = true
 	}
 }
 
-func (b *batches) lacked(key string) bool {
-	why, ok := b.alone[key]
+func (b *batches) lacked(p part) bool {
+	why, ok := b.alone[p]
 	return ok && why == lacking
 }
 
@@ -141,6 +163,7 @@ func (b *batches) worked(t *token, need scopes) (learnt bool) {
 	for key := range need {
 		t.served[key] = true
 	}
+	b.written(need)
 	return learnt
 }
 
@@ -152,10 +175,10 @@ func (b *batches) narrow(t *token, need scopes) bool {
 		return false
 	}
 	done := false
-	for key := range need {
+	for key, actions := range need {
 		if _, ok := t.asked[key]; ok && !t.served[key] && len(t.asked) > len(need) {
 			delete(t.asked, key)
-			b.askAlone(key, lacking)
+			b.askAlone(partOf(key, actions), lacking)
 			done = true
 		}
 	}

@@ -338,3 +338,61 @@ func TestFirstContactIsTakenOver(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+// On Quay a repository that isn't there may not be granted to read, and is to
+// write: that is no service that grants less than it is asked for.
+func TestRepositoriesToComeAreWrittenTogether(t *testing.T) {
+	var calls []scopes
+	s := &session{}
+	ask := func(ahead string, need ...string) {
+		t.Helper()
+		_, _, err := s.token(t.Context(), want{
+			need: parseScopes(need),
+			ahead: func(context.Context, bool) []*expectation {
+				return []*expectation{{want: parseScopes([]string{ahead})}}
+			},
+			fetch: func(_ context.Context, _, all scopes) (*token, error) {
+				calls = append(calls, all)
+				granted := scopes{}.with(all)
+				for key, actions := range all {
+					if key != "repository:a/there" && !writes(actions) {
+						delete(granted, key)
+					}
+				}
+				return &token{asked: all, granted: granted, expires: time.Now().Add(time.Hour)}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask("repository:a/new:pull", "repository:a/there:pull")
+	ask("repository:a/newer:pull,push", "repository:a/new:pull,push")
+	if s.batches.single {
+		t.Error("each repository is asked for by itself")
+	}
+	if len(calls) != 2 || len(calls[1]) != 2 {
+		t.Errorf("got %v, want one request to write to two", calls)
+	}
+}
+
+// Who was to find out how a host wants logins, and can't ask, lets the next one.
+func TestFailedLoginEndsFirstContact(t *testing.T) {
+	tr := newTest(t, Options{Credentials: func(context.Context, string, string) (Credential, error) {
+		return Credential{}, final("no")
+	}})
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://registry.example.com/v2/a/manifests/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tr.newCall(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.scout, err = c.host.scout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.exchange(c); err == nil || len(c.host.asking) != 0 {
+		t.Errorf("got %v, %d who ask", err, len(c.host.asking))
+	}
+}

@@ -169,6 +169,10 @@ func (t *Transport) exchange(c *call) (*http.Response, error) {
 	for {
 		authorization, err := t.authorize(c)
 		if err != nil {
+			if c.scout != nil { // others wait
+				c.scout()
+				c.scout = nil
+			}
 			return nil, &loginError{err}
 		}
 		resp, err := t.follow(c, authorization)
