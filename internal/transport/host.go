@@ -29,6 +29,8 @@ type host struct {
 	open      bool       // a repository was read without a token
 	onNet     bool       // a connection went to a public address, once is enough
 	exhausted int        // requests in a row that failed after every attempt
+	probes    int        // how often /v2/ was asked in vain
+	probeErr  error      // of the last of them
 }
 
 // giveUp is after how many requests in a row that failed for good a host gets
@@ -160,9 +162,24 @@ func (h *host) down() bool {
 	return h.exhausted >= giveUp
 }
 
+// probed notes that /v2/ was asked in vain.
+func (h *host) probed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.probes++
+	h.probeErr = err
+}
+
+func (h *host) vain() (probes int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.probes, h.probeErr
+}
+
 // discover asks /v2/ how h wants logins, unless that is known. One asks, the
-// others wait.
+// others wait, and share its error: they would wait for a dead host in turn.
 func (t *Transport) discover(ctx context.Context, h *host) error {
+	before, _ := h.vain()
 	select {
 	case h.asking <- struct{}{}:
 	case <-ctx.Done():
@@ -172,12 +189,18 @@ func (t *Transport) discover(ctx context.Context, h *host) error {
 	if _, asked := h.challenge(); asked {
 		return nil
 	}
+	if probes, err := h.vain(); probes != before {
+		return err
+	}
 	req, err := newGet(ctx, h.url.JoinPath("/v2/"))
 	if err != nil {
 		return err
 	}
 	resp, err := t.plain(req, Other, open)
 	if err != nil {
+		if ctx.Err() == nil { // else it was this one's end alone
+			h.probed(err)
+		}
 		return err
 	}
 	resp.Body.Close()
