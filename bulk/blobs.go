@@ -23,6 +23,7 @@ import (
 type blobs struct {
 	ctx   context.Context // the run's: it rules flights, which may outlive the image that asked first
 	slots *slots          // held while bytes of a blob are sent
+	light *slots          // in place of those, of at most lightBlob bytes
 	// passes is held while a layer is rewritten: what the cores can't do at
 	// once would only take memory, about 10 MB each.
 	passes *semaphore.Weighted
@@ -42,6 +43,10 @@ type blobs struct {
 	made    map[key]*pipeline.Made // what layers came to that went through filters
 	flying  sync.WaitGroup
 }
+
+// lightBlob is the most bytes of a blob that takes turns and no bandwidth: configs,
+// most of all. They don't wait behind layers, and twice as many go at once.
+const lightBlob = 64 << 10
 
 // A key stands for a digest.
 type key [sha256.Size]byte
@@ -64,7 +69,7 @@ const maxFaults = 3
 
 func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
 	b := blobs{
-		ctx: ctx, slots: newSlots(opt.blobs()), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
+		ctx: ctx, slots: newSlots(opt.blobs()), light: newSlots(2 * opt.blobs()), passes: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))), dry: opt.DryRun, count: count,
 		known: newKnown(opt.BlobCache),
 	}
 	return b.apart()
@@ -73,7 +78,7 @@ func newBlobs(ctx context.Context, opt Options, count *transfers) *blobs {
 // apart gives a table of its own for one of several places, with b's slots.
 func (b *blobs) apart() *blobs {
 	return &blobs{
-		ctx: b.ctx, slots: b.slots, passes: b.passes, dry: b.dry, count: b.count, known: b.known,
+		ctx: b.ctx, slots: b.slots, light: b.light, passes: b.passes, dry: b.dry, count: b.count, known: b.known,
 		homes: map[string]home{}, first: map[key]home{}, more: map[key][]home{}, flights: map[key][]*flight{}, broken: map[key]*fault{},
 		wants: map[key][]*want{}, made: map[key]*pipeline.Made{},
 	}

@@ -98,10 +98,14 @@ func (m *mover) fetch(ctx context.Context, p pipeline.Piece) (oci.Descriptor, pi
 
 // put sends b, of size bytes or so, once there is a slot.
 func (m *mover) put(ctx context.Context, b oci.Blob, size int64) (oci.Descriptor, error) {
-	if err := m.slots.acquire(ctx, 1, size); err != nil {
+	slots := m.slots
+	if size >= 0 && size <= lightBlob {
+		slots = m.light
+	}
+	if err := slots.acquire(ctx, 1, size); err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer m.slots.release(1)
+	defer slots.release(1)
 	d, err := m.dest.PutBlob(ctx, b)
 	if err == nil {
 		m.count.put.Add(1)

@@ -169,6 +169,7 @@ func TestWaitingTakesOver(t *testing.T) {
 func TestWaitingHoldsNoSlot(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *blobs, _ *transfers) {
 		c := newContent()
+		c.Size = lightBlob + 1
 		var lanes []*lane
 		for range 5 {
 			l := newLane(b, "")
@@ -188,6 +189,29 @@ func TestWaitingHoldsNoSlot(t *testing.T) {
 			if l.err != nil {
 				t.Errorf("image %d: %v", i, l.err)
 			}
+		}
+	})
+}
+
+// A config doesn't wait behind layers: with the only slot taken it passes.
+func TestLightBlobsPass(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *blobs, _ *transfers) {
+		layer, config := newContent(), newContent()
+		layer.Size = lightBlob + 1
+		config.Blob.Desc.Digest = digest.FromString("config")
+		large, light := newLane(b, "a"), newLane(b, "a")
+		large.move(t, layer.Piece)
+		synctest.Wait()
+		light.move(t, config.Piece)
+		config.gate <- nil
+		synctest.Wait()
+		if light.err != nil || large.err != errStillMoving {
+			t.Errorf("the config ended with %v, the layer with %v; want the config alone to have ended", light.err, large.err)
+		}
+		layer.gate <- nil
+		synctest.Wait()
+		if large.err != nil {
+			t.Error(large.err)
 		}
 	})
 }

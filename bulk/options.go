@@ -12,7 +12,8 @@ import (
 type Options struct {
 	// Images is how many images are worked on at once. 0 means 3.
 	Images int
-	// Blobs is how many blobs are transferred at once. 0 means 4.
+	// Blobs is how many blobs are transferred at once, those of at most 64 KiB
+	// apart, of which it is twice as many. 0 means 4.
 	Blobs int
 	// Platforms chooses from indexes, as in [pipeline.Options].
 	Platforms []oci.Platform
