@@ -239,7 +239,11 @@ func (u *upload) sendChunked(ctx context.Context) (oci.Descriptor, error) {
 // as its body. The answer, if it is a success, comes with its body read. Which
 // success is not looked at: registries differ. all says that the registry may have all of the content.
 func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pass, size int64) (resp *http.Response, all bool, err error) {
-	req, err := u.request(u.away(ctx), method, at.String(), u.push())
+	ctx = u.away(ctx)
+	if u.release != nil {
+		ctx = transport.WithHeld(ctx)
+	}
+	req, err := u.request(ctx, method, at.String(), u.push())
 	if err != nil {
 		return nil, false, err
 	}

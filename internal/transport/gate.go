@@ -15,8 +15,8 @@ import (
 // Requests count until their answer is there, with its body where that is read
 // at once. Then the body of a blob counts as a stream until it is closed, and
 // so does an upload while its body is sent, for these read from each other: a
-// blob that is sent is read somewhere, perhaps from the same host. Whatever
-// waits here therefore waits for requests alone, which end by themselves:
+// blob that is sent is read somewhere, perhaps from the same host ([WithHeld] says
+// that it was read before). Whatever waits here therefore waits for requests alone, which end by themselves:
 // streams leave half of the bound to requests, and wait only while requests
 // take more than their half.
 type gate struct {
@@ -33,6 +33,14 @@ type gate struct {
 type entrant struct {
 	stream bool
 	in     chan struct{} // closed when it may go
+}
+
+type heldKey struct{}
+
+// WithHeld says that the body of an upload with ctx is in memory: to send it
+// nothing else has to be read. It counts as a request then, not as a stream.
+func WithHeld(ctx context.Context) context.Context {
+	return context.WithValue(ctx, heldKey{}, true)
 }
 
 // defaultConcurrency is the gate's bound if nobody sets one.

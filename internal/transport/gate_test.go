@@ -61,6 +61,43 @@ func TestGateBoundsWhatIsInFlight(t *testing.T) {
 	}
 }
 
+// Uploads from memory are bounded as all that needs nothing else to end.
+func TestGateBoundsUploadsFromMemory(t *testing.T) {
+	var in crowd
+	var full sync.WaitGroup
+	full.Add(4)
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request, n int) {
+		in.enter()
+		defer in.leave()
+		if n <= 4 {
+			full.Done()
+			full.Wait()
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // a client that is gone
+	})
+	c := newTest(t, Options{Concurrency: 4}).Client()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(WithHeld(t.Context()), http.MethodPut, s.URL+"/v2/a/blobs/uploads/1", strings.NewReader("content"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = resp.Body.Close()
+		})
+	}
+	wg.Wait()
+	if in.most != 4 {
+		t.Errorf("%d were in at once, want 4", in.most)
+	}
+}
+
 func TestGateHalvesAndRecovers(t *testing.T) {
 	g := newGate(8)
 	now := time.Now()

@@ -16,7 +16,7 @@ func (t *Transport) once(h *host, req *http.Request, authorization string, kind 
 	if authorization == "" {
 		authorization = req.Header.Get("Authorization")
 	}
-	stream := kind == Upload && hasBody(req)
+	stream := kind == Upload && hasBody(req) && req.Context().Value(heldKey{}) == nil
 	zone, err := h.enter(req, kind, authorization == "", stream)
 	if err != nil {
 		closeBody(req)
