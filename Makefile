@@ -47,13 +47,8 @@ demo: build
 set-up:
 	scripts/set-up.sh
 
-# e2e runs the program as it is built, so the race detector would watch the
-# registries of others alone, and take three times as long.
 test: set-up
-	for module in $(MODULES); do \
-		race=-race; [ "$$module" != internal/e2e ] || race=; \
-		go -C "$$module" test $$race -shuffle=on -timeout=20m -v ./... | awk -f scripts/test.awk; \
-	done
+	for module in $(MODULES); do go -C "$$module" test -race -shuffle=on -timeout=20m -v ./... | awk -f scripts/test.awk; done
 
 # Nothing of this may be skipped, on no machine.
 interop: set-up
