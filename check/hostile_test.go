@@ -212,7 +212,7 @@ func TestFindingsAreCounted(t *testing.T) {
 // T23: many whiteouts and many files take linear time.
 func TestManyWhiteouts(t *testing.T) {
 	var low, middle, high []entry
-	for i := range 10_000 {
+	for i := range 20_000 {
 		low = append(low, reg(fmt.Sprintf("d%d/a/b/c/d/f", i%5000), ""))
 		if i < 5000 {
 			middle = append(middle, reg(fmt.Sprintf("d%d/.wh..wh..opq", i), ""), reg(fmt.Sprintf("d%d/a/.wh.b", i), ""))

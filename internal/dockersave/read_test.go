@@ -151,7 +151,7 @@ func TestSeveralImages(t *testing.T) {
 // TestManyImagesShareAConfig: what is kept of an image is not what it says that it
 // has, and names that come again cost no more than others.
 func TestManyImagesShareAConfig(t *testing.T) {
-	const images = 300
+	const images = 3000
 	tags := make([]string, 100)
 	for i := range tags {
 		tags[i] = fmt.Sprintf("app:%d", i/2) // each twice
