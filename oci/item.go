@@ -16,6 +16,7 @@ type Item struct {
 	Bytes   int64     // sum of the compressed layers as the listing counts them, -1 if it doesn't
 	Set     time.Time // when the name was set to this digest; zero if unknown
 	Expires time.Time // when the name goes away; zero for never or unknown
+	To      Ref       // where it is to go, from who chose that image by image; else zero
 }
 
 // A Discoverer lists the images of a run, lazily and in a stable order. An

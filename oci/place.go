@@ -183,3 +183,18 @@ type Namer interface {
 	// NameOf gives what image name is called there.
 	NameOf(name Ref) string
 }
+
+// A TagLister is a [Source] that knows its tags.
+type TagLister interface {
+	// Tags lists them, each once, in the place's own order. An error ends the
+	// listing; after the first tags it matches [ErrIncomplete].
+	Tags(ctx context.Context) iter.Seq2[string, error]
+}
+
+// A ReferrerLister is a [Source] that knows what refers to a manifest.
+type ReferrerLister interface {
+	// Referrers lists the manifests whose subject is subject, of artifactType, or
+	// all where that is "". Nothing refers to what isn't there. An error ends the
+	// listing; after the first it matches [ErrIncomplete].
+	Referrers(ctx context.Context, subject Digest, artifactType string) iter.Seq2[Descriptor, error]
+}

@@ -20,7 +20,7 @@ var floors = []floor{
 		"connections, paths, locks, globs, spools, edits of JSON and gzip serve every floor, so they know none"},
 	{[]string{"internal/stage", "internal/statefile", "internal/tarfile"}, "folders and what runs leave for each other are written durably, archives are read, whatever is in them"},
 	{[]string{"internal/layercache", "internal/blobcache"}, "what one run tells the next is no business of the places that are read and written"},
-	{[]string{"layer", "index", "layout", "quay", "filter"}, "each is useful alone, outside this program too"},
+	{[]string{"layer", "index", "layout", "quay", "filter", "companion"}, "each is useful alone, outside this program too"},
 	{[]string{"extract", "internal/dockersave"}, "root file systems and docker's archives are the same whichever place holds them"},
 	{[]string{"internal/runspec"}, "how a container is run is the same wherever its root file system is"},
 	{[]string{"filetree"}, "files in layers are the same whoever asks for them, and wherever the layers are"},
