@@ -53,8 +53,9 @@ const (
 // A zstdWriter is an encoder at zstd's level 3.
 type zstdWriter struct{ z *zstd.Encoder }
 
-// idleZstds are encoders that wait for the next layer: as many as there are cores.
-var idleZstds = make(chan *zstd.Encoder, runtime.GOMAXPROCS(0))
+// idleZstds are encoders that wait for the next layer: as many as there are cores,
+// and two at one core, which has two layers at work.
+var idleZstds = make(chan *zstd.Encoder, max(2, runtime.GOMAXPROCS(0)))
 
 func newZstdWriter(w io.Writer) (encoder, error) {
 	select {

@@ -39,9 +39,11 @@ func (b *block) Write(p []byte) (int, error) {
 
 // A blockPool is what the gzip writers of a process share.
 type blockPool struct {
-	flates    chan *flate.Writer // one for each core; nil is one not yet made
-	extra     chan struct{}      // rights for blocks in flight, beyond the one that each writer has
-	ins, outs buffers
+	flates chan *flate.Writer // one for each core; nil is one not yet made
+	extra  chan struct{}      // rights for blocks in flight, beyond the one that each writer has
+	// buffers hold what goes in and what comes out: a dictionary and a block are
+	// as long as a block that doesn't compress.
+	buffers buffers
 }
 
 // blocks is the pool of this process.
@@ -50,8 +52,10 @@ var blocks = newBlockPool(runtime.GOMAXPROCS(0))
 func newBlockPool(workers int) *blockPool {
 	p := &blockPool{
 		flates: make(chan *flate.Writer, workers), extra: make(chan struct{}, workers),
-		ins:  buffers{size: gzipDict + gzipBlock, keep: workers + 1},
-		outs: buffers{size: gzipBlock + gzipBlock/64, keep: workers + 1}, // what doesn't compress grows by less
+		// With a writer for each core: the block that it fills, its own and an extra
+		// one in flight, and what one being compressed comes to. To keep fewer would
+		// leave the others to the garbage collector, which lets them pile up.
+		buffers: buffers{size: gzipDict + gzipBlock, keep: 4 * max(2, workers)},
 	}
 	for range workers {
 		p.flates <- nil
@@ -63,7 +67,7 @@ func newBlockPool(workers int) *blockPool {
 // compress makes b's out, and lets go of its in.
 func (p *blockPool) compress(b *block) {
 	f := <-p.flates
-	b.out = p.outs.get()
+	b.out = p.buffers.get()
 	if f == nil {
 		f, _ = flate.NewWriterDict(b, gzipLevel, nil) // fails for a level that there isn't
 	}
@@ -79,7 +83,7 @@ func (p *blockPool) compress(b *block) {
 		_ = f.Close()
 	}
 	p.flates <- f
-	p.ins.put(b.in)
+	p.buffers.put(b.in)
 	b.in = nil
 	close(b.ready)
 }
@@ -130,7 +134,7 @@ type gzipWriter struct {
 }
 
 func newGzipWriter(w io.Writer, pool *blockPool) *gzipWriter {
-	z := &gzipWriter{w: w, pool: pool, fill: pool.ins.get(), own: make(chan struct{}, 1), stop: make(chan struct{})}
+	z := &gzipWriter{w: w, pool: pool, fill: pool.buffers.get(), own: make(chan struct{}, 1), stop: make(chan struct{})}
 	z.own <- struct{}{}
 	return z
 }
@@ -175,7 +179,7 @@ func (z *gzipWriter) send() error {
 		}
 	}
 	z.dict = gzipDict
-	z.fill = append(z.pool.ins.get(), b.in[len(b.in)-gzipDict:]...)
+	z.fill = append(z.pool.buffers.get(), b.in[len(b.in)-gzipDict:]...)
 	z.queue <- b
 	go z.pool.compress(b) // writeBlocks waits for it
 	return nil
@@ -197,7 +201,7 @@ func (z *gzipWriter) writeBlocks() {
 			z.writeBlock(b, head)
 			head = false
 		}
-		z.pool.outs.put(b.out)
+		z.pool.buffers.put(b.out)
 		b.slot <- struct{}{}
 	}
 }
@@ -240,7 +244,7 @@ func (z *gzipWriter) Close() error {
 	b.out = binary.LittleEndian.AppendUint32(b.out, z.crc)
 	b.out = binary.LittleEndian.AppendUint32(b.out, z.n)
 	z.writeBlock(b, z.queue == nil)
-	z.pool.outs.put(b.out)
+	z.pool.buffers.put(b.out)
 	return z.err
 }
 
@@ -259,6 +263,6 @@ func (z *gzipWriter) abort() {
 	}
 	z.fail(io.ErrClosedPipe)
 	z.wait()
-	z.pool.ins.put(z.fill)
+	z.pool.buffers.put(z.fill)
 	z.fill = nil
 }
