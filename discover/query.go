@@ -3,12 +3,12 @@ package discover
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/quaymaster/quaymaster/backend"
+	"github.com/quaymaster/quaymaster/companion"
 	"github.com/quaymaster/quaymaster/internal/fnmatch"
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/quay"
@@ -35,10 +35,6 @@ type exclusion struct {
 	repo, tag string
 	tagged    bool
 }
-
-// companionRE matches the tags by which cosign ties signatures, attestations
-// and SBOMs to a digest.
-var companionRE = regexp.MustCompile(`^sha256-([0-9a-f]{64})\.(sig|att|sbom)$`)
 
 // readQuery reads ORG[/REPOGLOB[:TAG]] and the options of u. Errors match
 // [oci.ErrUsage].
@@ -151,7 +147,9 @@ func (q query) wantsTag(name string, t quay.Tag) bool {
 		if t.Name != q.tag {
 			return false
 		}
-	} else if !fnmatch.Match(q.tag, t.Name) || !q.companions && companionRE.MatchString(t.Name) {
+	} else if !fnmatch.Match(q.tag, t.Name) {
+		return false
+	} else if _, _, ok := companion.ParseTag(t.Name); ok && !q.companions {
 		return false
 	}
 	for _, x := range q.exclude {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quaymaster/quaymaster/companion"
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/quay"
 )
@@ -115,14 +116,14 @@ func newestFirst(tags []quay.Tag) []quay.Tag {
 // companions counts cosign's tags among listed that belong to a digest of
 // matched and are not matched themselves.
 func companions(listed, matched []quay.Tag) int {
-	subjects, carried := map[string]bool{}, map[string]bool{}
+	subjects, carried := map[oci.Digest]bool{}, map[string]bool{}
 	for _, t := range matched {
-		subjects[string(t.Digest)] = true
+		subjects[t.Digest] = true
 		carried[t.Name] = true
 	}
 	n := 0
 	for _, t := range listed {
-		if m := companionRE.FindStringSubmatch(t.Name); m != nil && subjects["sha256:"+m[1]] && !carried[t.Name] {
+		if d, _, ok := companion.ParseTag(t.Name); ok && subjects[d] && !carried[t.Name] {
 			n++
 			carried[t.Name] = true
 		}
