@@ -12,7 +12,6 @@ const roleEnv = "QUAYMASTER_E2E_ROLE"
 // roles are what a child of the tests can be. Arguments are the command's.
 var roles = map[string]func(args []string) error{
 	"registry": serveRegistry,
-	"measure":  measureTool,
 }
 
 func TestMain(m *testing.M) {

@@ -13,13 +13,9 @@ import (
 // measured is run for a command that turns into the program, by env or prlimit.
 func measured(t testing.TB, command ...string) result {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := filepath.Join(t.TempDir(), "peak")
-	cmd := exec.CommandContext(t.Context(), self, append([]string{out}, command...)...)
-	cmd.Env = append(toolEnv(t), roleEnv+"=measure")
+	cmd := exec.CommandContext(t.Context(), built(t).measure, append([]string{out}, command...)...)
+	cmd.Env = toolEnv(t)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {

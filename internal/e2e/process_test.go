@@ -112,7 +112,7 @@ func TestMeasure(t *testing.T) {
 		ballast[i] = 1
 	}
 	r := must(t, "version")
-	if r.peak < 1<<20 || r.peak > 100<<20 {
+	if r.peak < 1<<20 || r.peak > 32<<20 {
 		t.Errorf("the tool needs %d MiB to tell its version", r.peak>>20)
 	}
 	if ballast[4096] != 1 || strings.TrimSpace(r.stdout) == "" {
