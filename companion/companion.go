@@ -56,10 +56,10 @@ func ParseTag(tag string) (oci.Digest, Kind, bool) {
 }
 
 // Tags gives the tags that cosign's companions of d have: its signature's, its
-// attestations', its SBOM's. Of a digest that isn't sha256 there are none.
+// attestations', its SBOM's. Of what is no sha256 digest there are none.
 func Tags(d oci.Digest) []string {
 	hex, ok := strings.CutPrefix(string(d), "sha256:")
-	if !ok {
+	if !ok || oci.ValidDigest(d) != nil {
 		return nil
 	}
 	tags := make([]string, len(suffixes))
