@@ -20,6 +20,7 @@ type host struct {
 	asking chan struct{}
 	// expected are scopes that will be needed.
 	expected expected
+	facts    sync.Map // see [Facts]
 
 	mu        sync.Mutex
 	pools     [guardPrivate + 1]*http.Transport
