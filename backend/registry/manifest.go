@@ -110,26 +110,41 @@ func (d *destination) putManifest(ctx context.Context, m *manifest, name string)
 	if err := d.beforeWrite(ctx); err != nil {
 		return err
 	}
-	req, err := d.request(ctx, http.MethodPut, d.url("/manifests/"+name), d.push())
+	return d.repo.putManifest(ctx, m, name)
+}
+
+// putManifest puts m under name, and enters it at its subject where the registry
+// doesn't do that itself.
+func (r *repo) putManifest(ctx context.Context, m *manifest, name string) error {
+	header, err := r.sendManifest(ctx, m, name)
 	if err != nil {
 		return err
+	}
+	return r.referTo(ctx, m, header)
+}
+
+// sendManifest puts m under name and gives the answer's header.
+func (r *repo) sendManifest(ctx context.Context, m *manifest, name string) (http.Header, error) {
+	req, err := r.request(ctx, http.MethodPut, r.url("/manifests/"+name), r.push())
+	if err != nil {
+		return nil, err
 	}
 	// No parameters: Quay compares the type as a whole.
 	req.Header.Set("Content-Type", m.desc.MediaType)
 	req.ContentLength = m.desc.Size
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.raw)), nil }
 	req.Body, _ = req.GetBody() // it can't fail
-	resp, err := d.send(req)
+	resp, err := r.send(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusCreated {
-		return answered(resp)
+		return nil, answered(resp)
 	}
 	finish(resp)
 	got := oci.Digest(resp.Header.Get("Docker-Content-Digest"))
 	if got != "" && got.Algorithm() == m.desc.Digest.Algorithm() && got != m.desc.Digest {
-		return fmt.Errorf("%w: the registry took it for %s", oci.ErrDigestMismatch, got)
+		return nil, fmt.Errorf("%w: the registry took it for %s", oci.ErrDigestMismatch, got)
 	}
-	return nil
+	return resp.Header, nil
 }

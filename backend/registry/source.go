@@ -60,7 +60,7 @@ var errTorn = errors.New("the answer broke off")
 
 func (r *repo) getManifest(ctx context.Context, ref string) (oci.Descriptor, []byte, error) {
 	fail := func(err error) (oci.Descriptor, []byte, error) { return oci.Descriptor{}, nil, err }
-	resp, err := r.manifestRequest(ctx, http.MethodGet, ref)
+	resp, err := r.manifestRequest(ctx, http.MethodGet, ref, r.pull())
 	if err != nil {
 		return fail(err)
 	}
@@ -122,7 +122,7 @@ func (r *repo) Head(ctx context.Context, ref string) (oci.Descriptor, error) {
 	if err != nil {
 		return oci.Descriptor{}, oci.Wrap(err, "head manifest", r.ref.Name(), oci.Descriptor{})
 	}
-	resp, err := r.manifestRequest(ctx, http.MethodHead, ref)
+	resp, err := r.manifestRequest(ctx, http.MethodHead, ref, r.pull())
 	if err != nil && !is(err, http.StatusMethodNotAllowed) {
 		return oci.Descriptor{}, oci.Wrap(err, "head manifest", r.label(ref), oci.Descriptor{})
 	}
@@ -142,9 +142,9 @@ func (r *repo) Head(ctx context.Context, ref string) (oci.Descriptor, error) {
 	return d, err
 }
 
-// manifestRequest asks for a manifest and gives the answer if it is 200.
-func (r *repo) manifestRequest(ctx context.Context, method, ref string) (*http.Response, error) {
-	req, err := r.request(ctx, method, r.url("/manifests/"+ref), r.pull())
+// manifestRequest asks for a manifest, with scope, and gives the answer if it is 200.
+func (r *repo) manifestRequest(ctx context.Context, method, ref, scope string) (*http.Response, error) {
+	req, err := r.request(ctx, method, r.url("/manifests/"+ref), scope)
 	if err != nil {
 		return nil, err
 	}

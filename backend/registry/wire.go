@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
@@ -29,6 +30,9 @@ type repo struct {
 	path string  // as the registry knows it: "library/alpine"
 
 	scheme, host string // "https", "registry-1.docker.io"
+
+	warn  func(format string, args ...any) // tells the user one line
+	facts *sync.Map                        // what was learnt of the registry, by key
 }
 
 func newRepo(ref oci.Ref, env backend.Env) (*repo, error) {
@@ -39,12 +43,15 @@ func newRepo(ref oci.Ref, env backend.Env) (*repo, error) {
 	if env.PlainHTTP {
 		scheme = "http"
 	}
+	host := wireHost(ref.Registry)
 	return &repo{
 		http:   env.HTTP,
 		ref:    ref,
 		path:   wirePath(ref.Registry, ref.Repository),
 		scheme: scheme,
-		host:   wireHost(ref.Registry),
+		host:   host,
+		warn:   env.Warnf,
+		facts:  transport.Facts(env.HTTP, &url.URL{Scheme: scheme, Host: host}),
 	}, nil
 }
 
