@@ -51,11 +51,7 @@ func (f *Finder) Find(ctx context.Context, subjects []oci.Digest) ([]Companion, 
 	}
 	for depth := 1; len(level) > 0; depth++ {
 		answers, err := f.ask(ctx, level, s.room-len(s.found))
-		level = level[:0:0]
-		for _, a := range answers {
-			level = append(level, s.take(a.tags)...)
-			level = append(level, s.take(a.referrers)...)
-		}
+		level = s.take(answers)
 		switch {
 		case err != nil:
 			return s.found, err
@@ -79,7 +75,7 @@ type search struct {
 	room  int // how many may be found
 }
 
-// take enters what is about one digest, and gives the digests that are new. A tag
+// take enters what was found, and gives the digests that are new. A tag
 // counts also where its manifest is known: it is a name of its own.
 func (s *search) take(all []Companion) []oci.Digest {
 	var next []oci.Digest
