@@ -275,11 +275,19 @@ func (c *Client) ChangeVisibility(ctx context.Context, repo string, v Visibility
 	return oci.Wrap(explainWrite(err), "change visibility of", c.ref(repo), oci.Descriptor{})
 }
 
-// explainWrite says what Quay means by its answer to a write without a token
-// that it knows: 403, and words about CSRF.
-func explainWrite(err error) error {
-	if e, ok := errors.AsType[*StatusError](err); ok && e.Status == http.StatusForbidden && strings.HasPrefix(e.Message, "CSRF") {
-		return fmt.Errorf("%w: it needs an API token, an OAuth application token: %w", oci.ErrDenied, err)
+// DeleteRepository deletes repo ("namespace/name") with all that is in it, which
+// no time machine brings back. It needs a token that administers repo, else the
+// error matches [oci.ErrDenied].
+//
+// No error doesn't mean that it was there: an administrator of the namespace gets
+// Quay's 204 for any name. [Client.Repository] tells, before. V2 may give the
+// repository's content for two minutes more.
+//
+// Source: DELETE /api/v1/repository/{repository}.
+func (c *Client) DeleteRepository(ctx context.Context, repo string) error {
+	_, _, err := splitRepository(repo)
+	if err == nil {
+		_, err = c.do(ctx, request{method: http.MethodDelete, path: apiPath("repository", repo)})
 	}
-	return err
+	return oci.Wrap(explainWrite(err), "delete repository", c.ref(repo), oci.Descriptor{})
 }
