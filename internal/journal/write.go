@@ -164,4 +164,3 @@ func (j *Journal) End(status string) error {
 	j.mu.Unlock()
 	return j.sync(size)
 }
-

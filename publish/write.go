@@ -1,0 +1,225 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quaymaster/quaymaster/internal/journal"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// guarded is what a tag of [Publisher.GuardOld] is for.
+type guarded struct {
+	ref  oci.Ref // the tag of ours
+	kept state   // what it means
+}
+
+// put lets the tag ref mean to, if it still means from: one look before, the PUT,
+// one HEAD after. It returns an error matching [oci.ErrMoved] if it doesn't, and
+// nothing was written then. What a tag means already isn't written again.
+func (r *run) put(ctx context.Context, ref oci.Ref, from state, to Content) error {
+	repo, err := r.dest(ref)
+	if err != nil {
+		return err
+	}
+	return r.write(ctx, ref, from, to.Desc.Digest, func(ctx context.Context) error {
+		_, err := repo.Put(ctx, ref.Tag, to.Desc.MediaType, to.Raw)
+		return err
+	})
+}
+
+// write is put, where do is what lets the tag mean to.
+//
+// The registry's answer to do may be lost, or it may agree to what it doesn't keep:
+// what counts is what the tag means afterwards.
+func (r *run) write(ctx context.Context, ref oci.Ref, from state, to oci.Digest, do func(context.Context) error) error {
+	now, expires, err := r.now(ctx, ref, !from.Absent)
+	switch {
+	case err != nil:
+		return err
+	case now == to:
+		return nil
+	case now != from.digest():
+		return moved(ref, from.digest(), now)
+	}
+	if r.p.GuardOld && !from.Absent {
+		if err := r.guardOld(ctx, ref, from); err != nil {
+			return err
+		}
+	}
+	n, err := r.journal.Intent(ref.Tagged(), journal.Put, to, expires)
+	if err != nil {
+		return err
+	}
+	doErr := do(ctx)
+	after, _, err := r.now(ctx, ref, false)
+	switch {
+	case err == nil && after == to:
+		return r.journal.Done(n)
+	case doErr != nil:
+		return doErr
+	case err != nil:
+		return err
+	}
+	return oci.Wrap(fmt.Errorf("%w: the registry took %s, and the tag means %s", oci.ErrDigestMismatch, to, orNothing(after)),
+		"put manifest", ref.Tagged(), oci.Descriptor{})
+}
+
+func moved(ref oci.Ref, from, now oci.Digest) error {
+	return oci.Wrap(fmt.Errorf("%w: it was %s and is %s", oci.ErrMoved, orNothing(from), orNothing(now)), "move tag", ref.Tagged(), oci.Descriptor{})
+}
+
+func orNothing(d oci.Digest) string {
+	if d == "" {
+		return "nothing"
+	}
+	return string(d)
+}
+
+// remove takes the tag ref away, and nothing else, if it still means from. It
+// returns an error matching [oci.ErrMoved] if it doesn't; that it is gone already
+// is no error. Where the registry deletes by digest only the error matches
+// [oci.ErrUnsupported], unless the Publisher allows it and no other tag has it.
+func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
+	now, expires, err := r.now(ctx, ref, true)
+	switch {
+	case err != nil:
+		return err
+	case now == "":
+		return nil
+	case now != from.digest():
+		return moved(ref, from.digest(), now)
+	}
+	n, err := r.journal.Intent(ref.Tagged(), journal.Delete, "", expires)
+	if err != nil {
+		return err
+	}
+	delErr := r.delete(ctx, ref, from.digest())
+	after, _, err := r.now(ctx, ref, false)
+	switch {
+	case err == nil && after == "":
+		return r.journal.Done(n)
+	case delErr != nil:
+		return delErr
+	case err != nil:
+		return err
+	}
+	return oci.Wrap(fmt.Errorf("the registry agreed, and the tag still means %s", after), "delete tag", ref.Tagged(), oci.Descriptor{})
+}
+
+// delete takes ref away, which means d: by its tag, or where the registry can't and
+// the Publisher allows it by d.
+func (r *run) delete(ctx context.Context, ref oci.Ref, d oci.Digest) error {
+	err := r.deleteTag(ctx, ref)
+	if !errors.Is(err, oci.ErrUnsupported) {
+		return err
+	}
+	if !r.p.AllowDigestDelete {
+		return fmt.Errorf("%w; --allow-digest-delete deletes the manifest, where no other tag has it", err)
+	}
+	if other, scanErr := r.otherTag(ctx, ref, d); scanErr != nil || other != "" {
+		if scanErr == nil {
+			scanErr = oci.Refuse(fmt.Sprintf("the registry deletes by digest only, and the tag %s has the digest of %s too", other, ref.Tagged()))
+		}
+		return scanErr
+	}
+	repo, err := r.dest(ref)
+	if err != nil {
+		return err
+	}
+	return repo.DeleteManifest(ctx, d)
+}
+
+// deleteTag takes the tag ref away: on a Quay by its API, where there is a token.
+func (r *run) deleteTag(ctx context.Context, ref oci.Ref) error {
+	if client := r.p.quay(ref.Registry); client != nil {
+		err := client.DeleteTag(ctx, ref.Repository, ref.Tag)
+		if !errors.Is(err, oci.ErrDenied) {
+			return err
+		}
+		// A token that may only read; the login may do more.
+	}
+	repo, err := r.dest(ref)
+	if err != nil {
+		return err
+	}
+	return repo.DeleteTag(ctx, ref.Tag)
+}
+
+// otherTag gives another tag of ref's repository that means d, "" if there is none.
+func (r *run) otherTag(ctx context.Context, ref oci.Ref, d oci.Digest) (string, error) {
+	repo, err := r.dest(ref)
+	if err != nil {
+		return "", err
+	}
+	found := make(chan string, 1)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.atOnce())
+	for tag, err := range repo.Tags(ctx) {
+		if err != nil {
+			_ = g.Wait() // the listing's error says more
+			return "", err
+		}
+		if tag == ref.Tag {
+			continue
+		}
+		g.Go(safely(func() error {
+			desc, err := repo.Head(gctx, tag)
+			if errors.Is(err, oci.ErrNotFound) {
+				return nil
+			}
+			if err == nil && desc.Digest == d {
+				select {
+				case found <- tag:
+				default:
+				}
+			}
+			return err
+		}))
+	}
+	err = g.Wait()
+	select {
+	case tag := <-found:
+		return tag, nil
+	default:
+		return "", err
+	}
+}
+
+// guardOld keeps what ref means under a tag of the run's own, once. It stays until
+// the run has succeeded, so that no registry collects what a rollback needs.
+func (r *run) guardOld(ctx context.Context, ref oci.Ref, from state) error {
+	key := ref.Tagged()
+	r.mu.Lock()
+	_, there := r.guards[key]
+	guard := guarded{ref, from}
+	guard.ref.Tag = fmt.Sprintf("rollback-%s-%d", r.name, len(r.guards)+1)
+	if !there {
+		r.guards[key] = guard
+	}
+	r.mu.Unlock()
+	if there {
+		return nil
+	}
+	// Nobody else has such a name, so that it is absent needn't be asked.
+	err := r.journal.Snapshot(guard.ref.Tagged(), journal.State{Absent: true}, nil)
+	if err != nil {
+		return err
+	}
+	n, err := r.journal.Intent(guard.ref.Tagged(), journal.Put, from.digest(), time.Time{})
+	if err != nil {
+		return err
+	}
+	repo, err := r.dest(ref)
+	if err != nil {
+		return err
+	}
+	if _, err := repo.Put(ctx, guard.ref.Tag, from.Desc.MediaType, from.Raw); err != nil {
+		return err
+	}
+	return r.journal.Done(n)
+}
