@@ -1,0 +1,116 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// DefaultGuard is the template that guard tags have if the user names none.
+const DefaultGuard = "{tag}-{timestamp}"
+
+// A Guard keeps what a tag is to mean under a second tag, which is there before the
+// tag moves and stays when it moves on, so that no registry collects it meanwhile.
+// The zero value keeps nothing.
+type Guard struct {
+	// Template is the second tag's name, as [DefaultGuard]: {tag} is the first one's,
+	// {timestamp} Unix seconds, {digest} the digest without its algorithm. It must
+	// have {digest}, or {tag} and {timestamp}: others would overwrite each other.
+	// "" is no guard.
+	Template string
+	// Expire is how long the second tag is kept, where the registry is a Quay whose
+	// API may be used; elsewhere it stays until somebody deletes it. 0 is for ever.
+	Expire time.Duration
+}
+
+// check returns an error matching [oci.ErrUsage] if g can't guard all of tags.
+func (g Guard) check(tags ...oci.Ref) error {
+	if g.Template == "" {
+		return nil
+	}
+	has := func(what string) bool { return strings.Contains(g.Template, what) }
+	if !has("{digest}") && (!has("{tag}") || !has("{timestamp}")) {
+		return oci.Usage(fmt.Sprintf("guard tag %q: it must hold {digest}, or {tag} and {timestamp}, or one would overwrite another", g.Template))
+	}
+	if g.Expire < 0 {
+		return oci.Usage(fmt.Sprintf("guard tag %q: it can't expire %s ago", g.Template, -g.Expire))
+	}
+	sample := oci.Digest("sha256:" + strings.Repeat("0", 64))
+	for _, ref := range append([]oci.Ref{{Tag: "t"}}, tags...) {
+		if _, err := g.tag(ref.Tag, sample, time.Unix(1e10, 0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tag gives the name of the tag that keeps d for the tag of.
+func (g Guard) tag(of string, d oci.Digest, now time.Time) (string, error) {
+	text := strings.NewReplacer("{tag}", of, "{timestamp}", strconv.FormatInt(now.Unix(), 10), "{digest}", d.Encoded()).Replace(g.Template)
+	if !oci.ValidTag(text) {
+		return "", oci.Usage(fmt.Sprintf("guard tag %q of %s would be %q, which is none; it can have {tag}, {timestamp} and {digest}, and 128 characters", g.Template, of, text))
+	}
+	return text, nil
+}
+
+// guardTries is how many names a guard tag is tried under: two digests may want one
+// in the same second.
+const guardTries = 5
+
+// guard gives what dest is to mean its guard tag.
+func (r *run) guard(ctx context.Context, dest oci.Ref, to Content, g Guard) (Change, error) {
+	change := Change{Reference: dest.Tagged(), Status: Failed, New: to.Desc.Digest, Companion: "guard"}
+	err := r.guardTag(ctx, dest, to, g, &change)
+	if err != nil {
+		change.Error = err.Error()
+	}
+	return change, oci.Wrap(err, "guard", dest.Tagged(), to.Desc)
+}
+
+func (r *run) guardTag(ctx context.Context, dest oci.Ref, to Content, g Guard, change *Change) error {
+	now := time.Now()
+	for try := range guardTries {
+		ref := dest
+		var err error
+		if ref.Tag, err = g.tag(dest.Tag, to.Desc.Digest, now.Add(time.Duration(try)*time.Second)); err != nil {
+			return err
+		}
+		change.Reference = ref.Tagged()
+		old, err := r.snapshot(ctx, ref)
+		if err != nil {
+			return err
+		}
+		switch {
+		case old.digest() == to.Desc.Digest:
+			change.Old, change.Status = old.digest(), Unchanged
+			return nil
+		case !old.Absent:
+			continue // another digest is kept by that name
+		}
+		change.Attempts++
+		if err := r.put(ctx, ref, old, to); err != nil {
+			return err
+		}
+		change.Status = Pushed
+		return r.expireGuard(ctx, ref, g, change)
+	}
+	return fmt.Errorf("%s and the names after it are taken", change.Reference)
+}
+
+// expireGuard lets the guard tag ref go away in due time.
+func (r *run) expireGuard(ctx context.Context, ref oci.Ref, g Guard, change *Change) error {
+	if g.Expire == 0 {
+		return nil
+	}
+	client := r.p.quay(ref.Registry)
+	if client == nil {
+		change.Warnings = append(change.Warnings, "it stays: "+ref.Registry+" is no Quay, or there is no token of its API")
+		return nil
+	}
+	_, err := client.ChangeExpiration(ctx, ref.Repository, ref.Tag, time.Now().Add(g.Expire))
+	return err
+}
