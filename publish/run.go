@@ -30,6 +30,7 @@ type run struct {
 	guards   map[string]guarded              // by the tag that they keep the old meaning of
 	children map[string]bool                 // manifests that were asked for, by repository and digest
 	mute     map[string]bool                 // repositories that Quay's API shows nothing of
+	gone     map[string]bool                 // repositories that weren't there when the run began
 	finders  map[string]*companion.Finder    // by source repository
 
 	events    sync.Mutex // held while Events is called
@@ -118,7 +119,7 @@ func (p *Publisher) newRun(command string) *run {
 		p: p, command: command, started: now,
 		name:  now.Format("20060102T150405Z") + "-" + hex.EncodeToString(by[:]),
 		repos: map[string]*registry.Repository{}, guards: map[string]guarded{},
-		children: map[string]bool{}, mute: map[string]bool{},
+		children: map[string]bool{}, mute: map[string]bool{}, gone: map[string]bool{},
 	}
 }
 

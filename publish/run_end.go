@@ -62,8 +62,13 @@ func (r *run) policy() Policy {
 // [ErrUndoIncomplete] as well if not all could be put back.
 func (r *run) end(ctx context.Context, report *Report, failed error) error {
 	r.head(report)
-	if report.Interrupted = ctx.Err() != nil; report.Interrupted && failed == nil {
-		failed = context.Cause(ctx)
+	if report.Interrupted = ctx.Err() != nil; report.Interrupted {
+		switch cause := context.Cause(ctx); {
+		case failed == nil:
+			failed = cause
+		case !errors.Is(failed, cause):
+			failed = fmt.Errorf("%w: %w", cause, failed)
+		}
 	}
 	status := endDone
 	if failed != nil {

@@ -82,9 +82,19 @@ func (r *run) snapshots(ctx context.Context, refs []oci.Ref) ([]state, error) {
 	return states, g.Wait()
 }
 
-// read asks what ref means. It is not known where the registry shows nothing of
-// the repository to who only reads.
+// read asks what ref means, and enters it into the journal. It is not known where
+// the registry shows nothing of the repository to who only reads: then
+// [run.prove] can tell.
 func (r *run) read(ctx context.Context, ref oci.Ref) (s state, known bool, err error) {
+	s, known, err = r.ask(ctx, ref)
+	if err == nil && known {
+		s, err = r.keep(ctx, ref, s)
+	}
+	return s, known, err
+}
+
+// ask is read that enters nothing.
+func (r *run) ask(ctx context.Context, ref oci.Ref) (s state, known bool, err error) {
 	repo, err := r.dest(ref)
 	if err != nil {
 		return state{}, false, err
@@ -92,21 +102,26 @@ func (r *run) read(ctx context.Context, ref oci.Ref) (s state, known bool, err e
 	desc, raw, err := repo.Resolve(ctx, ref.Tag)
 	switch {
 	case err == nil:
-		s, err = r.keep(ctx, ref, state{Content: Content{desc, raw}})
-		return s, true, err
+		return state{Content: Content{desc, raw}}, true, nil
 	case registry.Absent(err):
-		s, err = r.keep(ctx, ref, state{Absent: true})
-		return s, true, err
+		return state{Absent: true}, true, nil
 	case errors.Is(err, oci.ErrNotFound):
 		return state{}, false, unproved(ref, err)
 	case !errors.Is(err, oci.ErrDenied):
 		return state{}, false, err
 	}
-	gone, apiErr := r.noRepository(ctx, ref)
+	r.mu.Lock()
+	gone, apiErr := r.gone[ref.Name()], error(nil)
+	r.mu.Unlock()
+	if !gone {
+		gone, apiErr = r.noRepository(ctx, ref)
+	}
 	switch {
 	case gone:
-		s, err = r.keep(ctx, ref, state{Absent: true})
-		return s, true, err
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.gone[ref.Name()] = true
+		return state{Absent: true}, true, nil
 	case apiErr != nil:
 		return state{}, false, apiErr
 	case r.p.DryRun:

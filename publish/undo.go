@@ -29,6 +29,7 @@ type undoing struct {
 func (r *run) undo(ctx context.Context, j *journal.Journal, u undoing) (changes []Change, left int) {
 	r.mu.Lock()
 	clear(r.children) // what was there before may be gone
+	clear(r.gone)     // and what wasn't may be there
 	r.mu.Unlock()
 	tags := j.Written()
 	if u.only != nil {
@@ -75,6 +76,8 @@ func (r *run) undoTag(ctx context.Context, j *journal.Journal, t journal.Tag, u 
 		c.Status, c.Error = Skipped, "there was no time left: "+context.Cause(ctx).Error()
 		return c
 	}
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	err := r.putBack(ctx, j, t, u, &c)
 	if err != nil {
 		c.Status, c.Error = Failed, err.Error()
@@ -92,14 +95,16 @@ func (r *run) undoTag(ctx context.Context, j *journal.Journal, t journal.Tag, u 
 
 // putBack decides what is to be done with t and does it.
 func (r *run) putBack(ctx context.Context, j *journal.Journal, t journal.Tag, u undoing, c *Change) error {
-	now, _, err := r.now(ctx, t.Ref, false)
+	now, err := r.means(ctx, t.Ref)
 	if err != nil {
 		return err
 	}
 	c.Old, c.New = now, now
 	was := t.Before.Digest
 	if now == was {
-		c.Status = Unchanged
+		if c.Status = Unchanged; t.Open && j.Status() == "" {
+			c.Warnings = append(c.Warnings, "the run was killed while it wrote it; if that takes effect yet, the rollback has to be repeated")
+		}
 		return nil
 	}
 	// What this journal's rollback put back, and is something else now, somebody
@@ -128,12 +133,28 @@ func (r *run) putBack(ctx context.Context, j *journal.Journal, t journal.Tag, u 
 	return nil
 }
 
+// means asks what ref means. That it means nothing is proved, as by a snapshot.
+func (r *run) means(ctx context.Context, ref oci.Ref) (oci.Digest, error) {
+	now, _, err := r.now(ctx, ref, false)
+	if err != nil || now != "" {
+		return now, err
+	}
+	s, known, err := r.ask(ctx, ref)
+	if err == nil && !known {
+		err = unproved(ref, oci.ErrDenied)
+	}
+	return s.digest(), err
+}
+
 // giveBack lets t mean what it meant, byte for byte.
 func (r *run) giveBack(ctx context.Context, j *journal.Journal, t journal.Tag, c *Change) error {
 	was := Content{Desc: oci.Descriptor{MediaType: t.Before.MediaType, Digest: t.Before.Digest}}
 	var err error
 	if was.Raw, err = j.Content(t.Before.Digest); err != nil {
 		return err
+	}
+	if t.Before.Partial {
+		c.Warnings = append(c.Warnings, "its list named what wasn't there before the run either")
 	}
 	repo, err := r.dest(t.Ref)
 	if err != nil {

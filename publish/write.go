@@ -37,6 +37,9 @@ func (r *run) put(ctx context.Context, ref oci.Ref, from state, to Content) erro
 // The registry's answer to do may be lost, or it may agree to what it doesn't keep:
 // what counts is what the tag means afterwards.
 func (r *run) write(ctx context.Context, ref oci.Ref, from state, to oci.Digest, do func(context.Context) error) error {
+	if r.journal == nil {
+		return errDry
+	}
 	now, expires, err := r.now(ctx, ref, !from.Absent)
 	switch {
 	case err != nil:
@@ -55,6 +58,8 @@ func (r *run) write(ctx context.Context, ref oci.Ref, from state, to oci.Digest,
 	if err != nil {
 		return err
 	}
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	doErr := do(ctx)
 	after, _, err := r.now(ctx, ref, false)
 	switch {
@@ -67,6 +72,31 @@ func (r *run) write(ctx context.Context, ref oci.Ref, from state, to oci.Digest,
 	}
 	return oci.Wrap(fmt.Errorf("%w: the registry took %s, and the tag means %s", oci.ErrDigestMismatch, to, orNothing(after)),
 		"put manifest", ref.Tagged(), oci.Descriptor{})
+}
+
+// errDry is what a write in a dry run is: a mistake of ours.
+var errDry = errors.New("nothing is written in a dry run")
+
+// afterlife is how long a write goes on after its run was told to end.
+const afterlife = 3 * time.Second
+
+// outlive gives a context that ends somewhat after ctx: a write that was sent is
+// to be answered, or it might take effect after a rollback has looked at the tag.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.NewTimer(afterlife)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel(context.Cause(ctx))
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 func moved(ref oci.Ref, from, now oci.Digest) error {
@@ -85,6 +115,9 @@ func orNothing(d oci.Digest) string {
 // is no error. Where the registry deletes by digest only the error matches
 // [oci.ErrUnsupported], unless the Publisher allows it and no other tag has it.
 func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
+	if r.journal == nil {
+		return errDry
+	}
 	now, expires, err := r.now(ctx, ref, true)
 	switch {
 	case err != nil:
@@ -98,6 +131,8 @@ func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	delErr := r.delete(ctx, ref, from.digest())
 	after, _, err := r.now(ctx, ref, false)
 	switch {
@@ -205,21 +240,10 @@ func (r *run) guardOld(ctx context.Context, ref oci.Ref, from state) error {
 	if there {
 		return nil
 	}
-	// Nobody else has such a name, so that it is absent needn't be asked.
+	// Nobody else has such a name, which is as good as a proof.
 	err := r.journal.Snapshot(guard.ref.Tagged(), journal.State{Absent: true}, nil)
 	if err != nil {
 		return err
 	}
-	n, err := r.journal.Intent(guard.ref.Tagged(), journal.Put, from.digest(), time.Time{})
-	if err != nil {
-		return err
-	}
-	repo, err := r.dest(ref)
-	if err != nil {
-		return err
-	}
-	if _, err := repo.Put(ctx, guard.ref.Tag, from.Desc.MediaType, from.Raw); err != nil {
-		return err
-	}
-	return r.journal.Done(n)
+	return r.put(ctx, guard.ref, state{Absent: true}, from.Content)
 }

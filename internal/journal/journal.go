@@ -75,6 +75,7 @@ type Tag struct {
 	Before  State        // what it meant before the run's first write
 	Wrote   []oci.Digest // what it was to mean, in the order of the writes
 	Deleted bool         // it was to be deleted, by one of them
+	Open    bool         // one of the writes was announced, and not said to be done
 	Last    int          // number of the last intent
 	Outcome Outcome      // of the last rollback that spoke of it; "" if none did
 }
@@ -158,6 +159,7 @@ func (j *Journal) Written() []Tag {
 		ref, _ := oci.ParseRef(e.ref, "") // it was checked when it came in
 		t := Tag{Ref: ref, Before: e.before, Last: j.intents[k].n, Outcome: e.outcome}
 		for _, w := range e.writes {
+			t.Open = t.Open || !w.done
 			if w.digest == "" {
 				t.Deleted = true
 			} else {
