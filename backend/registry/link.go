@@ -23,7 +23,7 @@ func nextLink(headers []string) (string, error) {
 				break
 			}
 			target, behind, ok := strings.Cut(rest, ">")
-			if !ok || target[0] != '<' {
+			if !ok || !strings.HasPrefix(target, "<") {
 				return "", fmt.Errorf("%w: %w: %q", oci.ErrInvalid, errLink, transport.Text(rest, 200))
 			}
 			next, tail, err := linkParams(behind)
