@@ -26,7 +26,7 @@ func Attests(d oci.Descriptor) (oci.Digest, bool) {
 func follow(list []entry, images []oci.Digest) {
 	about := map[oci.Digest][]int{}
 	for i, e := range list {
-		if e.attests {
+		if e.attests && !e.again {
 			about[e.about] = append(about[e.about], i)
 		}
 	}

@@ -16,7 +16,7 @@ type entry struct {
 	attests  bool
 	about    oci.Digest // of an attestation
 	stays    bool       // in the result
-	again    bool       // an image of the destination that stands there before
+	again    bool       // of the destination, which has it before
 }
 
 // name is the same for the same image of the same platform.

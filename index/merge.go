@@ -115,44 +115,44 @@ func add(taken, to []entry) {
 			whole = whole && in.has(*e)
 			continue
 		}
-		e.again = seen[e.name()] || e.key == "" && said[e.Digest]
-		e.stays = !e.again
-		seen[e.name()] = true
+		if e.again = seen[e.name()] || e.key == "" && said[e.Digest]; e.again {
+			continue
+		}
+		e.stays, seen[e.name()] = true, true
 		images = append(images, e.Digest)
 	}
 	addAttestations(taken, to, images, whole)
 }
 
 // addAttestations marks the attestations of to that are added to taken: those about
-// images, which stay, and about what both have and taken says nothing of. With whole
+// images, which stay, and about what taken has, but says nothing of. With whole
 // nothing of to went, so those about nothing stay as well.
 func addAttestations(taken, to []entry, images []oci.Digest, whole bool) {
 	in := setOf(taken)
-	its := map[oci.Digest]bool{} // what taken has attestations about
-	have := map[oci.Digest]bool{}
+	said, have := map[oci.Digest]bool{}, map[oci.Digest]bool{}
 	for _, e := range taken {
 		if e.attests {
-			its[e.about], have[e.Digest] = true, true
+			said[e.about], have[e.Digest] = true, true
 		}
 	}
-	stay := map[oci.Digest]bool{}
-	for _, d := range images {
-		stay[d] = true
+	there, seen := map[oci.Digest]bool{}, map[oci.Digest]bool{}
+	for i := range to {
+		e := &to[i]
+		there[e.Digest] = true
+		if e.attests {
+			e.again, seen[e.Digest] = seen[e.Digest], true
+		}
 	}
 	for _, e := range to {
-		if !e.attests && in.has(e) && !its[e.Digest] {
-			images = append(images, e.Digest)
+		if e.attests && !e.again && !said[e.about] && (in.digests[e.about] || have[e.about] || whole && !there[e.about]) {
+			images = append(images, e.about)
 		}
 	}
 	follow(to, images)
 	for i := range to {
-		e := &to[i]
-		if !e.attests {
-			continue
+		if e := &to[i]; e.attests && have[e.Digest] {
+			e.stays = false
 		}
-		superseded := its[e.about] && !stay[e.about]
-		e.stays = (e.stays || whole && !superseded) && !have[e.Digest]
-		have[e.Digest] = have[e.Digest] || e.stays
 	}
 }
 
