@@ -17,6 +17,7 @@ type aim struct {
 	Status    Status // that it has then: Pushed or Merged
 	Platforms []Platform
 	Warnings  []string
+	Bytes     int64 // that were read from the source for it
 }
 
 // move lets the tag dest mean what decide makes of what it means now, which was
@@ -38,6 +39,7 @@ func (r *run) move(ctx context.Context, dest oci.Ref, old state, guard Guard, de
 	for {
 		to, err := decide(ctx, old)
 		change.Old, change.Platforms, change.Warnings = old.digest(), to.Platforms, to.Warnings
+		change.Bytes += to.Bytes
 		if err != nil {
 			return fail(err)
 		}

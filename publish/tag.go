@@ -1,0 +1,220 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quaymaster/quaymaster/index"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// TagOptions are those of [Publisher.Tag]. The zero value is ready.
+type TagOptions struct {
+	// Platform takes that image of a list, by its own manifest. nil takes what
+	// source means as it is, with all its platforms.
+	Platform *oci.Platform
+	Guard    Guard
+	Hooks    Hooks
+}
+
+// Tag lets each of dests mean what source means, byte for byte. Content that the
+// repository of a destination lacks is copied there first; within one repository
+// nothing is read but manifests. A tag that means it already is not written.
+//
+// Source may be a digest, destinations must be tags; else the error matches
+// [oci.ErrUsage], as it does where source has no such platform. One destination
+// that fails does not keep the others from being written; whether they stay is the
+// Publisher's policy.
+func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, opt TagOptions) (*Report, error) {
+	dests = distinctRefs(dests)
+	if err := usableTags(source, dests...); err != nil {
+		return nil, err
+	}
+	return p.one(ctx, "tag", source, len(dests), opt.Hooks, func(ctx context.Context, i *oneItem) error {
+		from, olds, err := i.lookFrom(ctx, source, dests...)
+		if err != nil {
+			return err
+		}
+		if opt.Platform != nil {
+			if from, err = i.child(ctx, source, from, *opt.Platform); err != nil {
+				return err
+			}
+		}
+		i.report.identify(source, from)
+		t := tagging{oneItem: i, source: source, from: from, dests: dests, olds: olds, opt: opt, done: make([][]Change, len(dests)), errs: make([]error, len(dests))}
+		err = t.work(ctx)
+		i.report.Changes = append(i.report.Changes, slices.Concat(t.done...)...)
+		return err
+	})
+}
+
+// A tagging gives several tags the same content.
+type tagging struct {
+	*oneItem
+	source oci.Ref
+	from   Content
+	dests  []oci.Ref
+	olds   []state
+	opt    TagOptions
+
+	done [][]Change // by destination
+	errs []error    // likewise
+}
+
+// work goes by repository: as soon as one has the content its tags are moved, for a
+// registry may keep what nothing names for an hour only.
+func (t *tagging) work(ctx context.Context) error {
+	byName := map[string][]int{}
+	var names []string
+	for i, d := range t.dests {
+		if byName[d.Name()] == nil {
+			names = append(names, d.Name())
+		}
+		byName[d.Name()] = append(byName[d.Name()], i)
+	}
+	var g errgroup.Group
+	room := make(chan struct{}, t.atOnce())
+	begin := func(f func()) { // never waits: copying goes on meanwhile
+		g.Go(safely(func() error {
+			room <- struct{}{}
+			defer func() { <-room }()
+			f()
+			return nil
+		}))
+	}
+	var jobs []copyJob
+	var ofJob [][]int
+	for _, name := range names {
+		tags := byName[name]
+		if t.lacks(name, tags) {
+			jobs = append(jobs, copyJob{From: repoAt(t.source, t.from.Desc.Digest), Desc: t.from.Desc, Raw: t.from.Raw, To: repoAt(t.dests[tags[0]], "")})
+			ofJob = append(ofJob, tags)
+			continue
+		}
+		begin(func() { t.name(ctx, tags, 0) })
+	}
+	err := t.copy(ctx, jobs, func(job int, rep oci.ImageReport) {
+		begin(func() {
+			if rep.Undone() {
+				t.fail(ofJob[job], copyError(jobs[job], rep))
+			} else {
+				t.name(ctx, ofJob[job], rep.BytesMoved)
+			}
+		})
+	})
+	if thrown := g.Wait(); thrown != nil { // other errors are in t.errs
+		return thrown
+	}
+	if failed := errors.Join(t.errs...); failed != nil {
+		return failed // err is of the same copies
+	}
+	return err
+}
+
+// lacks reports whether content is to be copied for these tags of the repository
+// name: it isn't the source's, and one of them means something else.
+func (t *tagging) lacks(name string, tags []int) bool {
+	other := func(i int) bool { return t.olds[i].digest() != t.from.Desc.Digest }
+	return !t.p.DryRun && name != t.source.Name() && slices.ContainsFunc(tags, other)
+}
+
+// name moves tags of one repository, which has the content, one after another, the
+// companions first. bytes were read for them.
+func (t *tagging) name(ctx context.Context, tags []int, bytes int64) {
+	if err := t.carry(ctx, tags[0]); err != nil {
+		t.fail(tags, err)
+		return
+	}
+	for _, i := range tags {
+		var changes []Change
+		changes, t.errs[i] = t.move(ctx, t.dests[i], t.olds[i], t.opt.Guard, func(context.Context, state) (aim, error) {
+			return aim{Content: t.from, Status: Pushed}, nil
+		})
+		t.done[i] = append(t.done[i], changes...)
+	}
+	first := t.done[tags[0]]
+	first[len(first)-1].Bytes = bytes
+}
+
+// carry brings the companions of the content into the repository of dests[i]. Also
+// of what was there before: a signature may have been made since.
+func (t *tagging) carry(ctx context.Context, i int) error {
+	if t.dests[i].Name() == t.source.Name() {
+		return nil
+	}
+	subjects := []oci.Digest{t.from.Desc.Digest}
+	if oci.IsIndexType(t.from.Desc.MediaType) {
+		ix, err := index.Parse(t.from.Desc.MediaType, t.from.Raw)
+		if err != nil {
+			return oci.Wrap(err, "read the list of", t.source.String(), t.from.Desc)
+		}
+		for _, d := range ix.Entries {
+			subjects = append(subjects, d.Digest)
+		}
+	}
+	along, err := t.companions(ctx, t.source, subjects, t.dests[i])
+	t.done[i] = append(t.done[i], along...)
+	return err
+}
+
+// fail gives tags that couldn't be begun with the error why.
+func (t *tagging) fail(tags []int, why error) {
+	for _, i := range tags {
+		t.done[i] = append(t.done[i], Change{Reference: t.dests[i].Tagged(), Status: Failed, Old: t.olds[i].digest(), Error: why.Error()})
+	}
+	t.errs[tags[0]] = why
+}
+
+// child gives the image of platform p of what source means.
+func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Platform) (Content, error) {
+	repo, err := r.source(source)
+	if err != nil {
+		return from, err
+	}
+	none := func(have []string) error {
+		return oci.Usage(fmt.Sprintf("%s has no image, or several, for %s; it has %s", source.String(), index.Name(p), strings.Join(have, ", ")))
+	}
+	if !oci.IsIndexType(from.Desc.MediaType) {
+		have, err := configPlatform(ctx, repo, from)
+		if err == nil && !matches(p, have) {
+			err = none([]string{index.Name(index.Normalize(have))})
+		}
+		return from, err
+	}
+	ix, err := index.Parse(from.Desc.MediaType, from.Raw)
+	if err != nil {
+		return from, oci.Wrap(err, "read the list of", source.String(), from.Desc)
+	}
+	known, err := r.platforms(ctx, repo, ix)
+	if err != nil {
+		return from, err
+	}
+	var names []string
+	var like, same []oci.Descriptor
+	for _, d := range ix.Entries {
+		have, ok := entryPlatform(d, known)
+		if !ok {
+			continue
+		}
+		names = append(names, index.Name(have))
+		if matches(p, have) {
+			like = append(like, d)
+		}
+		if index.Key(p, true) == index.Key(have, true) {
+			same = append(same, d)
+		}
+	}
+	if len(same) == 1 {
+		like = same // who says linux/arm means arm/v7, where there are others
+	}
+	if len(like) != 1 {
+		return from, none(names)
+	}
+	desc, raw, err := repo.Resolve(ctx, string(like[0].Digest))
+	return Content{desc, raw}, err
+}
