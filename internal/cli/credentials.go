@@ -44,7 +44,10 @@ const oauthUser = "$oauthtoken"
 // the machine can read.
 func (f *credFlags) warn(cmd *cobra.Command, args []string, talk io.Writer) {
 	var names []string
-	for _, name := range []string{"password", "quay-api-token", "dest-quay-api-token"} {
+	for _, name := range []string{
+		"password", "quay-api-token", "dest-quay-api-token",
+		"quay-password", "source-quay-password", "dest-quay-password", "ssh-password", "registry-password",
+	} {
 		if cmd.Flags().Changed(name) {
 			names = append(names, "--"+name)
 		}

@@ -24,6 +24,10 @@ var otherNames = map[string][]string{
 	"layer-cache":    {"OCCYSTRAP_LAYER_CACHE"},
 	"compression":    {"OCCYSTRAP_COMPRESSION"},
 	"temp-dir":       {"OCCYSTRAP_TEMP_DIR"},
+
+	"quay-password":        {"QUAY_PASSWORD"},
+	"source-quay-password": {"SOURCE_QUAY_PASSWORD"},
+	"dest-quay-password":   {"DEST_QUAY_PASSWORD"},
 }
 
 // rivals are flags that say of one thing the same or the opposite: where one is
@@ -77,6 +81,8 @@ func takes(t string) string {
 		return "true or false"
 	case "int", "int64":
 		return "a whole number"
+	case "duration":
+		return "a time, as 90s, 5m or 24h"
 	}
 	return "a " + t
 }

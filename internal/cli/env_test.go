@@ -27,6 +27,7 @@ func TestEnvironment(t *testing.T) {
 		"bool":        {"true", "true"},
 		"int":         {"7", "7"},
 		"int64":       {"7", "7"},
+		"duration":    {"7m", "7m0s"},
 		"string":      {"text", "text"},
 		"stringArray": {"one", "[one]"},
 		"stringSlice": {"one,two", "[one,two]"},

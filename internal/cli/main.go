@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quaymaster/quaymaster/oci"
+	"github.com/quaymaster/quaymaster/publish"
 )
 
 // Exit statuses; docs/cli.md lists them for users.
@@ -22,6 +23,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitRefused     = 3
+	exitHalfUndone  = 4
 	exitInterrupted = 130
 
 	exitTrouble = 2 // of diff, whose 1 means that something differs
@@ -51,6 +53,7 @@ func Main(ctx context.Context, args []string, in io.Reader, out, talk io.Writer)
 	defer stop()
 	done := make(chan struct{})
 	defer close(done)
+	a := &app{in: in, out: out, talk: talk, getenv: os.Getenv}
 	go func() {
 		select {
 		case <-done:
@@ -58,14 +61,15 @@ func Main(ctx context.Context, args []string, in io.Reader, out, talk io.Writer)
 		case <-ctx.Done():
 			stop() // the next signal has its default effect
 		}
-		select {
-		case <-done:
-		case <-time.After(grace):
-			os.Exit(exitInterrupted)
+		for again := true; again; again = a.undo.wait() { // what it changed is put back first
+			select {
+			case <-done:
+				return
+			case <-time.After(grace):
+			}
 		}
+		os.Exit(exitInterrupted)
 	}()
-
-	a := &app{in: in, out: out, talk: talk, getenv: os.Getenv}
 	return a.main(ctx, args)
 }
 
@@ -83,6 +87,8 @@ func (a *app) main(ctx context.Context, args []string) int {
 
 func exitStatus(ctx context.Context, err error) int {
 	switch {
+	case errors.Is(err, publish.ErrUndoIncomplete):
+		return exitHalfUndone
 	case ctx.Err() != nil:
 		return exitInterrupted
 	case err == nil:

@@ -28,6 +28,7 @@ type app struct {
 	plat  platformFlags
 	work  workFlags
 	disc  discoverFlags
+	undo  undoing
 
 	names     destFlags // of process
 	tempDir   string
@@ -59,18 +60,20 @@ type discoverFlags struct {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "quaymaster",
-		Short: "Discover, inspect, filter and mirror container images in bulk",
-		Long: `Quaymaster finds, inspects, filters and mirrors container images in bulk, with Quay as its
-first-class registry.
+		Short: "Discover, inspect, filter, mirror and publish container images in bulk",
+		Long: `Quaymaster finds, inspects, filters, mirrors and publishes container images in bulk, with
+Quay as its first-class registry.
 
   quaymaster list    'quay://kolla/nova-*:2025.1-*?since=2026-01-01'
   quaymaster info    'quay://kolla/*:2025.1-debian'
   quaymaster process 'quay://kolla/*:2025.1-debian' ocidir://kolla
+  quaymaster tag     quay.io/org/app:v1.2.3 quay.io/org/app:latest
 
 Every flag has an environment variable QUAYMASTER_<FLAG>, for example
 QUAYMASTER_IMAGE_PARALLEL. All sources and destinations: quaymaster help places.
 Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something
-failed, 2 usage or configuration, 3 refused by a safety rule, 130 interrupted.`,
+failed, 2 usage or configuration, 3 refused by a safety rule, 4 failed and not all
+could be undone, 130 interrupted.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -127,6 +130,8 @@ failed, 2 usage or configuration, 3 refused by a safety rule, 130 interrupted.`,
 	root.AddCommand(a.oldCmds()...)
 	root.AddCommand(placesTopic())
 	root.AddCommand(a.listCmd(), a.infoCmd(), a.searchCmd(), a.checkCmd(), a.diffCmd(), a.processCmd(), a.loginCmd(), a.logoutCmd(), a.versionCmd())
+	root.AddCommand(a.pushCmd(), a.tagCmd(), a.mergeCmd(), a.untagCmd(), a.repoCmd(), a.rollbackCmd(), a.restoreCmd(), a.historyCmd())
+	root.AddCommand(a.oldPublishCmds()...)
 	for _, c := range root.Commands() {
 		if strings.Contains(c.Use, " SOURCE") {
 			c.ValidArgsFunction = completePlaces(c.Name() == "process")

@@ -136,7 +136,7 @@ func (a *app) checkReport() error {
 
 // writeReport writes r to --report: a file whole or not at all, and never in place
 // of a device or a link.
-func (a *app) writeReport(r *oci.Report) error {
+func (a *app) writeReport(r any) error {
 	if a.work.report == "" {
 		return nil
 	}
