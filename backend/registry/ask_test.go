@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/quaymaster/quaymaster/backend/registry"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -54,9 +53,6 @@ func (c turn) Write(p []byte) (int, error) {
 
 // To ask before content is sent costs one round trip more.
 func TestOnlyLargeUploadsAreAskedFor(t *testing.T) {
-	if registry.AskAbove != 32<<20 {
-		t.Errorf("blobs over %d bytes are asked for, want 32 MiB", registry.AskAbove)
-	}
 	tests := []struct {
 		name string
 		size int
@@ -64,7 +60,8 @@ func TestOnlyLargeUploadsAreAskedFor(t *testing.T) {
 		want int // turns after the first
 	}{
 		{"small", small, nil, 1},
-		{"medium", medium, nil, 1},
+		{"1 MiB", 1 << 20, nil, 1},
+		{"medium", medium, nil, 2},
 		{"large", large, nil, 2},
 		{"of unknown size", medium, func(d *oci.Descriptor) { d.Size = -1 }, 3},
 	}

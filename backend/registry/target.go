@@ -20,8 +20,6 @@ type target struct {
 
 	// plainBodies is set once the registry refused to be asked by Expect.
 	plainBodies atomic.Bool
-	// wary is how many of the next uploads that wouldn't ask by Expect do.
-	wary atomic.Int32
 	// oddMounts is set once the registry answered a mount as if it knew none.
 	oddMounts atomic.Bool
 }

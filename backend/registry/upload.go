@@ -20,22 +20,15 @@ const (
 	uploadAttempts = 5 // at one blob
 	rereads        = 2 // further attempts at content that proved to be wrong
 	cancelWithin   = 2 * time.Second
-	// warySpan is how many uploads ask first after one was lost.
-	warySpan = 64
 )
-
-// askAbove is the most bytes of a blob that is sent without asking first
-// ("Expect: 100-continue"). To ask costs a round trip, at a registry that has
-// just opened the session; not to ask may cost what was read of the content in
-// vain. A variable for tests, which have smaller blobs.
-var askAbove int64 = 32 << 20
 
 // PutBlob implements [oci.Destination]. Where digest and size are known it takes
 // two requests, POST and PUT; else three, with one chunked PATCH between them.
 //
 // What fails and could succeed starts again from the POST, at most 5 times,
 // with a new pass over the content; blobs up to 1 MiB are read once and sent
-// from memory. An end that leaves open whether the registry has the blob is
+// from memory, and before others are read the registry is asked whether it takes
+// them. An end that leaves open whether the registry has the blob is
 // settled by a HEAD. Errors match [oci.ErrDenied], and [oci.ErrDigestMismatch]
 // where the content isn't what b.Desc says.
 func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
@@ -75,23 +68,17 @@ type upload struct {
 	release func()   // of blob's memory, nil if it has none
 
 	wrong, denied int  // attempts that ended so
-	broke         bool // an attempt while content was sent
+	broke         bool // an attempt that sent content without a question
 }
 
-// asks reports whether the registry is to be asked before size bytes are sent,
-// -1 if nobody knows how many.
+// asks reports whether the registry is to be asked ("Expect: 100-continue")
+// before size bytes are sent, -1 if nobody knows how many. To ask costs a round
+// trip; not to ask would cost another pass over what isn't in memory.
 //
 // What was refused without a question may have met a connection that was closed
-// before its answer could be read; so the next attempt asks, and for a while all
-// uploads that can't be sent again from memory do.
+// before its answer could be read; so the next attempt asks.
 func (u *upload) asks(size int64) bool {
-	switch {
-	case u.target.plainBodies.Load():
-		return false
-	case size < 0 || size > askAbove || u.broke:
-		return true
-	}
-	return size > smallBlob && u.target.wary.Load() > 0 && u.target.wary.Add(-1) >= 0
+	return (size < 0 || size > smallBlob || u.broke) && !u.target.plainBodies.Load()
 }
 
 // A contentError is a failure of the blob's own content.
@@ -275,7 +262,6 @@ func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pa
 	if err != nil {
 		if !asked && req.Body != nil && retryable(err) {
 			u.broke = true
-			u.target.wary.Store(warySpan)
 		}
 		return nil, all, &sessionError{err}
 	}
