@@ -69,7 +69,7 @@ func parseNaming(policy string) (naming, error) {
 func (n naming) name(repo string) (string, error) {
 	name, err := repo, error(nil)
 	switch n.policy {
-	case NamesNested:
+	case "", NamesNested:
 	case NamesFlatten:
 		name, err = FlattenName(repo)
 	default:

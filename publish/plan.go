@@ -65,9 +65,7 @@ const (
 func ParsePlan(name string, raw []byte, opt PlanOptions) (*Plan, error) {
 	r := &planReader{name: name, opt: opt, plan: &Plan{Name: name}}
 	items := r.document(raw)
-	if len(r.faults) == 0 {
-		r.unite(items)
-	}
+	r.unite(items)
 	if err := r.error(); err != nil {
 		return nil, err
 	}
@@ -154,6 +152,10 @@ func (r *planReader) unite(items []*rawItem) {
 			r.plan.Warnings = append(r.plan.Warnings, fmt.Sprintf("%s:%d:%d: item %d is skipped: its file_type is %q", r.name, raw.at.line, raw.at.column, raw.number, raw.other))
 			continue
 		}
+		dests := r.destinations(raw)
+		if raw.source == (oci.Ref{}) {
+			continue // that was told
+		}
 		i, ok := bySource[raw.source]
 		if !ok {
 			i = len(r.plan.Items)
@@ -164,7 +166,7 @@ func (r *planReader) unite(items []*rawItem) {
 		if item.Kind != raw.kind {
 			r.fault(raw.at, "item %d: it says other than item %d what %s is", raw.number, item.number, raw.source)
 		}
-		for _, d := range r.destinations(raw) {
+		for _, d := range dests {
 			before := takenBy[d.Ref]
 			switch {
 			case before == nil:
@@ -190,6 +192,9 @@ func (r *planReader) unite(items []*rawItem) {
 func (r *planReader) destinations(item *rawItem) []Destination {
 	var all []Destination
 	for _, t := range item.tags {
+		if len(r.faults) > 10*maxPlanErrors {
+			break // enough is told
+		}
 		to, path, err := r.repository(t.repo.text)
 		if err != nil {
 			r.fault(t.repo.at, "item %d: %v", item.number, err)

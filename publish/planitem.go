@@ -38,7 +38,7 @@ func (r *planReader) document(raw []byte) []*rawItem {
 			return nil
 		}
 	}
-	r.opt.Namespace = strings.Trim(r.opt.Namespace, "/")
+	r.opt.Namespace, r.opt.Registry = strings.Trim(r.opt.Namespace, "/"), strings.TrimRight(r.opt.Registry, "/")
 	var err error
 	if r.naming, err = parseNaming(r.opt.Names); err != nil {
 		r.fault(place{}, "%v", err)
@@ -75,7 +75,17 @@ func (r *planReader) setting(p pair) {
 func (r *planReader) item(number int, n ast.Node) *rawItem {
 	item := &rawItem{number: number, at: placeOf(n)}
 	what := fmt.Sprintf("item %d", number)
-	for _, p := range r.pairs(n, what) {
+	pairs := r.pairs(n, what)
+	for _, p := range pairs {
+		if p.key.text != "file_type" {
+			continue
+		}
+		if t, ok := r.scalar(p.value, what+": file_type"); ok && t.text != "docker" {
+			item.other = t.text
+			return item // what others push has other keys
+		}
+	}
+	for _, p := range pairs {
 		switch p.key.text {
 		case "metadata":
 			for _, inner := range r.pairs(p.value, what+": metadata") {
@@ -85,11 +95,10 @@ func (r *planReader) item(number int, n ast.Node) *rawItem {
 			r.key(item, p, what, false)
 		}
 	}
-	if item.other != "" {
-		return item // what others push has other keys
-	}
-	if item.pullURL.text == "" {
+	if item.pullURL.at == (place{}) {
 		r.fault(item.at, "%s: it has no pull_url", what)
+	} else if item.pullURL.text == "" {
+		return item // that was told
 	} else if source, err := r.source(item.pullURL.text); err != nil {
 		r.fault(item.pullURL.at, "%s: %v", what, err)
 	} else {
@@ -122,7 +131,9 @@ func (r *planReader) key(item *rawItem, p pair, what string, metadata bool) {
 		if item.pullURL.text != "" {
 			r.fault(p.key.at, "%s: it is there twice", inner)
 		}
-		item.pullURL, _ = r.scalar(p.value, inner)
+		if item.pullURL, _ = r.scalar(p.value, inner); item.pullURL.text == "" {
+			item.pullURL.at = p.key.at
+		}
 	case key == "tags":
 		if item.tags != nil {
 			r.fault(p.key.at, "%s: they are there twice", inner)
@@ -134,10 +145,7 @@ func (r *planReader) key(item *rawItem, p pair, what string, metadata bool) {
 		if item.kind == "" && r.sourceImage(p.value) {
 			item.kind = SourceImage
 		}
-	case key == "file_type" && !metadata:
-		if t, ok := r.scalar(p.value, inner); ok && t.text != "docker" {
-			item.other = t.text
-		}
+	case key == "file_type" && !metadata: // it was looked at first
 	case key == "errors" && !metadata:
 		if r.isSet(p.value) {
 			r.fault(p.key.at, "%s: it has errors of its own: %s", what, shown(p.value))

@@ -1,0 +1,109 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quaymaster/quaymaster/index"
+	"github.com/quaymaster/quaymaster/oci"
+)
+
+// A workflow is how a tag gets what it is to mean.
+type workflow int
+
+const (
+	simple  workflow = iota // it means the source
+	merging                 // it means a list of the source's and its own platforms
+	nothing                 // it means the source already
+)
+
+// decide says how a tag that means old gets what the item has. Only the list of a
+// multiarch item is merged, into a list that has platforms which the source lacks.
+func (s *push) decide(i *pushItem, dest oci.Ref, old state) (workflow, aim, error) {
+	to := aim{Content: i.from, Status: Pushed}
+	promote := s.opt.PromoteSingle && i.kind != SourceImage
+	fromList, oldList := oci.IsIndexType(i.from.Desc.MediaType), oci.IsIndexType(old.Desc.MediaType)
+	switch {
+	case old.digest() == i.from.Desc.Digest:
+		return nothing, to, nil
+	case old.Absent || s.opt.Merge == MergeNever:
+		return simple, to, nil
+	case i.kind != Multiarch && !(promote && i.kind == Single && !fromList):
+		if oldList && !fromList {
+			lost, err := index.Parse(old.Desc.MediaType, old.Raw)
+			if err != nil {
+				return simple, to, oci.Wrap(err, "read the list of", dest.Tagged(), old.Desc)
+			}
+			to.overwrite(i.Source, dest, lost)
+		}
+		return simple, to, nil
+	case !oldList && !promote:
+		to.Warnings = append(to.Warnings, fmt.Sprintf("%s doesn't have a manifest list: it is overwritten", dest.Tagged()))
+		return simple, to, nil
+	case !oldList || !fromList:
+		return merging, to, nil
+	}
+	return s.compare(i, dest, old, to)
+}
+
+// compare decides between two lists.
+func (s *push) compare(i *pushItem, dest oci.Ref, old state, to aim) (workflow, aim, error) {
+	src, err := index.Parse(i.from.Desc.MediaType, i.from.Raw)
+	if err != nil {
+		return simple, to, oci.Wrap(err, "read the list of", i.Source.String(), i.from.Desc)
+	}
+	dst, err := index.Parse(old.Desc.MediaType, old.Raw)
+	if err != nil {
+		return simple, to, oci.Wrap(err, "read the list of", dest.Tagged(), old.Desc)
+	}
+	// Entries that don't say their platform count as ones that the source lacks:
+	// the merge itself reads what they are.
+	made, err := index.Merge(src, dst, index.Options{StrictOSVersion: s.opt.StrictOSVersion})
+	if err != nil {
+		return simple, to, oci.Wrap(err, "merge", i.Source.String(), oci.Descriptor{})
+	}
+	if made.Desc.Digest == src.Desc.Digest {
+		return simple, to, nil
+	}
+	return merging, to, nil
+}
+
+// decideAll decides for all tags that were looked at.
+func (s *push) decideAll() {
+	for _, i := range s.items {
+		for _, d := range i.dests {
+			if i.err != nil || d.err != nil {
+				continue
+			}
+			d.flow, _, d.err = s.decide(i, d.Ref, d.old)
+			if d.err != nil {
+				s.failed(i, d.err)
+			}
+			if d.flow != merging && !s.p.GuardOld {
+				d.old.Raw = nil // of thousands of tags; nobody reads it again
+			}
+		}
+	}
+}
+
+// aimAt gives what the tag d is to mean, now that it means old, and brings what that
+// takes besides the item's own content.
+func (s *push) aimAt(ctx context.Context, i *pushItem, d *pushDest, old state) (aim, error) {
+	flow, to, err := s.decide(i, d.Ref, old)
+	if err != nil || flow != merging {
+		d.aim = to
+		return to, err
+	}
+	m, err := s.merge(ctx, i.Source, i.from, old, d.Ref, s.opt.MergeOptions)
+	d.aim = m.aim
+	if err != nil {
+		return m.aim, err
+	}
+	digests := m.digests
+	if m.whole {
+		digests = append([]oci.Digest{i.from.Desc.Digest}, digests...)
+	}
+	along, err := s.companions(ctx, i.Source, append(digests, d.repo.copied...), d.Ref)
+	d.repo.along = append(d.repo.along, along...)
+	return m.aim, err
+}
