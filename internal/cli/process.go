@@ -17,6 +17,7 @@ import (
 // processFlags are those of process alone.
 type processFlags struct {
 	dryRun, failFast, followMoved bool
+	companions                    bool
 	layerCache, blobCache         string
 	filters                       []string
 }
@@ -51,6 +52,7 @@ What SOURCE and DESTINATION can be: quaymaster help places. A path may have
 	p.BoolVar(&f.dryRun, "dry-run", false, "print what would be done and how many bytes that is; write nothing")
 	p.BoolVar(&f.failFast, "fail-fast", false, "stop at the first image that fails")
 	p.BoolVar(&f.followMoved, "follow-moved", false, "take what a tag means now if it moved since it was listed")
+	p.BoolVar(&f.companions, "companions", false, "copy cosign's signatures, attestations and SBOMs, and referrers, along with their images")
 	a.names.add(p)
 	p.StringArrayVarP(&f.filters, "filter", "f", nil, "put images through `NAME[:k=v,…]`; repeatable, in order (docs/cli.md)")
 	p.StringVar(&f.layerCache, "layer-cache", "", "keep in `FILE` what filters made of layers, so that the next run needn't do it again")
@@ -75,15 +77,22 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 	if err != nil {
 		return err
 	}
-	progress := a.newProgress("Processing", s.images.Bulk())
-	started := time.Now()
-	report, err := bulk.Copy(ctx, s.images, s.target, bulk.Options{
+	images, opt := s.images, bulk.Options{
 		Images: a.work.images, Blobs: a.work.blobs,
 		Platforms: s.platforms, Verify: a.verify(),
 		Filters: chain, FilterSpecs: f.filters, LayerCache: f.layerCache, BlobCache: f.blobCache,
 		DryRun: f.dryRun, FailFast: f.failFast, FollowMoved: f.followMoved,
-		Name: name, Ahead: s.mayCollide(), Events: progress.event, Warn: a.warnf,
-	})
+		Name: name, Ahead: s.mayCollide(), Warn: a.warnf,
+	}
+	if f.companions {
+		if images, opt, err = bulk.WithCompanions(images, s.target, opt); err != nil {
+			return fmt.Errorf("--companions: %w", err)
+		}
+	}
+	progress := a.newProgress("Processing", images.Bulk())
+	opt.Events = progress.event
+	started := time.Now()
+	report, err := bulk.Copy(ctx, images, s.target, opt)
 	progress.close()
 	if report == nil {
 		return err

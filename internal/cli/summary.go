@@ -35,7 +35,7 @@ func (a *app) summary(r *oci.Report, retries int64) {
 		a.sayf("%s written with another digest than the source's, because platforms were chosen or filters changed it", count(t.Rewritten, "image"))
 	}
 	if t.Signatures > 0 {
-		a.sayf("%s not copied; companions=true copies them", count(t.Signatures, "signature"))
+		a.sayf("%s not copied; --companions copies them", count(t.Signatures, "signature"))
 	}
 	if t.Hidden > 0 {
 		a.sayf("%s not visible to these credentials", count(t.Hidden, "repository"))
