@@ -176,13 +176,13 @@ func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Pla
 	if err != nil {
 		return from, err
 	}
-	none := func(have []string) error {
-		return oci.Usage(fmt.Sprintf("%s has no image, or several, for %s; it has %s", source.String(), index.Name(p), strings.Join(have, ", ")))
+	refuse := func(count string, have ...string) error {
+		return oci.Usage(fmt.Sprintf("%s has %s image for %s; it has %s", source.String(), count, index.Name(p), strings.Join(have, ", ")))
 	}
 	if !oci.IsIndexType(from.Desc.MediaType) {
 		have, err := configPlatform(ctx, repo, from)
 		if err == nil && !matches(p, have) {
-			err = none([]string{index.Name(index.Normalize(have))})
+			err = refuse("no", index.Name(index.Normalize(have)))
 		}
 		return from, err
 	}
@@ -212,8 +212,12 @@ func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Pla
 	if len(same) == 1 {
 		like = same // who says linux/arm means arm/v7, where there are others
 	}
-	if len(like) != 1 {
-		return from, none(names)
+	switch len(like) {
+	case 0:
+		return from, refuse("no", names...)
+	case 1:
+	default:
+		return from, refuse("more than one", names...)
 	}
 	desc, raw, err := repo.Resolve(ctx, string(like[0].Digest))
 	return Content{desc, raw}, err
