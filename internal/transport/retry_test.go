@@ -43,6 +43,8 @@ func TestWhatIsSentAgain(t *testing.T) {
 		{"GET 405", "GET", "/v2/a/blobs/x", "", 405, false},
 		{"API GET 502", "GET", "/api/v1/repository", "", 502, true},
 		{"API PUT 503 is a state", "PUT", "/api/v1/repository/a/b/tag/x", "{}", 503, false},
+		{"API PUT 429", "PUT", "/api/v1/repository/a/b/tag/x", "{}", 429, true},
+		{"API DELETE 429", "DELETE", "/api/v1/repository/a/b/tag/x", "", 429, true},
 		{"API DELETE 500", "DELETE", "/api/v1/repository/a/b", "", 500, false},
 		{"API POST reset", "POST", "/api/v1/repository", "{}", reset, false},
 		{"manifest PUT 500", "PUT", "/v2/a/manifests/x", "{}", 500, true},
@@ -88,6 +90,28 @@ func TestWhatIsSentAgain(t *testing.T) {
 	}
 }
 
+// A49: what is busy four times in a row is an error that has the status and what was
+// asked.
+func TestLastAnswerIsTheError(t *testing.T) {
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(503) })
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v2/a/manifests/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := newTest(t, Options{}).Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	e, ok := errors.AsType[*StatusError](ResponseError(resp))
+	if !ok || e.Status != 503 || e.Host != hostOf(t, s.URL) || e.Path != "/v2/a/manifests/x" {
+		t.Errorf("got %+v", e)
+	}
+	if n := len(s.all("/")); n != 4 {
+		t.Errorf("%d attempts, want 4", n)
+	}
+}
+
 func TestAttemptsAreBounded(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(503) })
 	tr := newTest(t, Options{})
@@ -130,21 +154,28 @@ func TestTruncatedAnswerIsAskedForAgain(t *testing.T) {
 	}
 }
 
+// A49: it is waited for as long as a server asks for, be it by 429 or by 503.
 func TestRetryAfterHoldsTheHostBack(t *testing.T) {
-	for name, value := range map[string]func() string{
-		"seconds": func() string { return "1" },
-		"date":    func() string { return time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat) },
+	seconds := func() string { return "1" }
+	for name, tt := range map[string]struct {
+		status int
+		value  func() string
+	}{
+		"429":     {http.StatusTooManyRequests, seconds},
+		"seconds": {http.StatusServiceUnavailable, seconds},
+		"date":    {http.StatusServiceUnavailable, func() string { return time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat) }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := serve(t, func(w http.ResponseWriter, _ *http.Request, n int) {
 				if n == 1 {
-					w.Header().Set("Retry-After", value())
-					w.WriteHeader(http.StatusServiceUnavailable)
+					w.Header().Set("Retry-After", tt.value())
+					w.WriteHeader(tt.status)
 				}
 			})
 			tr := newTest(t, Options{})
-			// The upload's 503 comes back to its sender and still counts for all.
-			if status, _, err := try(tr.Client(), "PATCH", s.URL+"/v2/a/blobs/uploads/1", "data"); err != nil || status != 503 {
+			// The upload's answer comes back to its sender and still counts for all.
+			if status, _, err := try(tr.Client(), "PATCH", s.URL+"/v2/a/blobs/uploads/1", "data"); err != nil || status != tt.status {
 				t.Fatalf("got %d, %v", status, err)
 			}
 			start := time.Now()

@@ -112,12 +112,16 @@ func (c *call) replayable() bool {
 // again reports whether an outcome is worth another attempt that does no harm.
 // Uploads belong to whoever sends them: only the start of a session, which has
 // no body, is repeated here. Quay's API answers 503 to a write in a read-only
-// repository; that is a state, so its writes are never repeated.
+// repository; that is a state, so its writes are repeated only behind a 429, which
+// it never saw.
 func (c *call) again(resp *http.Response, err error) bool {
 	m := c.req.Method
 	read := m == http.MethodGet || m == http.MethodHead || m == http.MethodOptions
 	start := c.kind == Upload && m == http.MethodPost && !hasBody(c.req)
 	safe := read || c.kind == Manifest && (m == http.MethodPut || m == http.MethodDelete)
+	if c.kind == API && err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		return c.replayable()
+	}
 	if !safe && !start || !c.replayable() {
 		return false
 	}
