@@ -11,6 +11,7 @@ import (
 	"time"
 )
 
+// A46: 401, a token by the login, 200 with the token.
 func TestTokenIsAskedForBeforeTheSecondRepository(t *testing.T) {
 	reg := newFakeRegistry(t)
 	c := newTest(t, Options{Credentials: bot(hostOf(t, reg.URL))}).Client()
@@ -65,11 +66,13 @@ func TestWiderTokenIsUsed(t *testing.T) {
 	}
 }
 
+// A46: requests at once for one repository make one token request, also where all
+// are refused at once.
 func TestSingleFlight(t *testing.T) {
 	reg := newFakeRegistry(t)
 	c := newTest(t, Options{Credentials: bot(hostOf(t, reg.URL))}).Client()
 	var wg sync.WaitGroup
-	for range 50 {
+	for range 100 {
 		wg.Go(func() {
 			if status, _, err := try(c, "GET", reg.URL+"/v2/a/b/manifests/v1", ""); err != nil || status != 200 {
 				t.Errorf("got %d, %v", status, err)
@@ -80,9 +83,9 @@ func TestSingleFlight(t *testing.T) {
 	if n := len(reg.all("/v2/auth")); n != 1 {
 		t.Errorf("got %d token requests, want 1", n)
 	}
-	// All tokens revoked: fifty 401s at once, one new token.
+	// All tokens revoked: a hundred 401s at once, one new token.
 	reg.revoke()
-	for range 50 {
+	for range 100 {
 		wg.Go(func() {
 			if status, _, err := try(c, "GET", reg.URL+"/v2/a/b/manifests/v1", ""); err != nil || status != 200 {
 				t.Errorf("got %d, %v", status, err)
@@ -95,6 +98,7 @@ func TestSingleFlight(t *testing.T) {
 	}
 }
 
+// A46: a 401 to a fresh token is the answer.
 func TestOneFreshTokenOn401(t *testing.T) {
 	reg := newFakeRegistry(t)
 	c := newTest(t, Options{Credentials: bot(hostOf(t, reg.URL))}).Client()
@@ -160,6 +164,7 @@ func TestExpiredTokenIsRenewedWithout401(t *testing.T) {
 	}
 }
 
+// A45: Basic is no error but a login.
 func TestBasicRegistry(t *testing.T) {
 	reg := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 		if u, p, _ := r.BasicAuth(); u != "bot" || p != "secret" {
@@ -182,6 +187,30 @@ func TestBasicRegistry(t *testing.T) {
 	}
 	if status, _ := fetch(t, newTest(t, Options{}).Client(), "GET", reg.URL+"/v2/a/manifests/v1"); status != 401 {
 		t.Errorf("anonymous: got %d, want 401", status)
+	}
+}
+
+// A45: a 401 that names no way to sign in is the answer, and nothing is shown.
+func Test401WithoutAChallenge(t *testing.T) {
+	for name, header := range map[string]string{"no header": "", "no scheme that is known": `Negotiate abc`, "no realm": `Bearer service="x"`} {
+		reg := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
+			if header != "" {
+				w.Header().Set("WWW-Authenticate", header)
+			}
+			w.WriteHeader(401)
+		})
+		c := newTest(t, Options{Credentials: bot(hostOf(t, reg.URL))}).Client()
+		if status, _, err := try(c, "GET", reg.URL+"/v2/a/manifests/v1", ""); status != 401 && err == nil {
+			t.Errorf("%s: got %d, %v", name, status, err)
+		}
+		for _, s := range reg.all("/") {
+			if s.auth != "" {
+				t.Errorf("%s: %q was shown", name, s.auth)
+			}
+		}
+		if n := len(reg.all("/")); n > 3 {
+			t.Errorf("%s: %d requests", name, n)
+		}
 	}
 }
 

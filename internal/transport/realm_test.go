@@ -11,6 +11,7 @@ import (
 	"testing"
 )
 
+// A47: neither over plain HTTP nor to another domain, unless the user names it.
 func TestJudgeRealm(t *testing.T) {
 	tests := []struct {
 		name, registry, realm string
@@ -50,6 +51,8 @@ func TestJudgeRealm(t *testing.T) {
 	}
 }
 
+// A47: a foreign realm gets no login. Ours asks it for a stranger's token, which
+// public content may need, and says what to do if that isn't enough.
 func TestForeignRealmGetsNoCredentials(t *testing.T) {
 	reg := newFakeRegistry(t)
 	foreign := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {

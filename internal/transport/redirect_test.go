@@ -151,6 +151,7 @@ func TestLocationElsewhereGetsNoCredentials(t *testing.T) {
 	}
 }
 
+// A47: certificates are checked, unless the user says otherwise.
 func TestCertificates(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	s.EnableHTTP2 = true

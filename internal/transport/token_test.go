@@ -14,6 +14,7 @@ import (
 	"time"
 )
 
+// A45: a token may be called access_token.
 func TestTokenLife(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	const skew = 1000 * time.Hour // of the service's clock
@@ -59,6 +60,7 @@ func TestTokenLife(t *testing.T) {
 	}
 }
 
+// A45: an answer without a token is an error.
 func TestUnusableTokens(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://quay.io/v2/auth", nil)
 	if err != nil {
