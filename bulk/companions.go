@@ -85,6 +85,7 @@ type accompanied struct {
 	repos  map[string]*repository
 	recent []string          // of repos, oldest first
 	roots  map[pinned]root   // of images that haven't been opened
+	held   int               // bytes of roots
 	failed map[oci.Ref]error // images whose companions couldn't be found out
 	added  int               // companions that were given
 	ended  bool              // the listing, and all of it was given
@@ -136,7 +137,7 @@ func (a *accompanied) Discover(ctx context.Context) iter.Seq2[oci.Item, error] {
 	return func(yield func(oci.Item, error) bool) {
 		a.mu.Lock()
 		a.repos, a.recent, a.roots, a.failed = map[string]*repository{}, nil, map[pinned]root{}, map[oci.Ref]error{}
-		a.added, a.ended = 0, false
+		a.added, a.held, a.ended = 0, 0, false
 		a.mu.Unlock()
 		ctx, cancel := context.WithCancel(ctx)
 		queue := make(chan *party, a.opt.images())
@@ -190,6 +191,7 @@ func (a *accompanied) give(p *party, yield func(oci.Item, error) bool) bool {
 		name := cmp.Or(p.item.Ref.Tag, string(p.item.Desc.Digest))
 		if r.given[name] {
 			a.count(func() { a.added-- }) // it was counted twice
+			a.takeRoot(p.item)
 			return true
 		}
 		r.given[name] = true

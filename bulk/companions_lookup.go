@@ -13,9 +13,9 @@ import (
 const (
 	// maxNested is how deep an index may hold indexes: as deep as they are copied.
 	maxNested = 4
-	// maxRoot is how many bytes a manifest may have to be kept until its image is
-	// copied: 256 KiB. A larger one is read again.
-	maxRoot = 256 << 10
+	// maxRoots is how many bytes of manifests may be kept until their images are
+	// copied: 8 MiB. What is beyond is read again.
+	maxRoots = 8 << 20
 )
 
 // lookUp finds what is about p's image. An error is kept for whoever opens it.
@@ -62,10 +62,30 @@ func (a *accompanied) readRoot(ctx context.Context, src oci.Source, p *party) er
 		return err
 	}
 	p.item.Desc, p.item.IsIndex, p.raw = desc, oci.IsIndexType(desc.MediaType), raw
-	if len(raw) <= maxRoot {
-		a.count(func() { a.roots[pinned{p.item.Ref.Name(), desc.Digest}] = root{desc, raw} })
-	}
+	a.keepRoot(p.item, root{desc, raw})
 	return nil
+}
+
+// keepRoot keeps what was read of item for who copies it.
+func (a *accompanied) keepRoot(item oci.Item, r root) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := pinned{item.Ref.Name(), r.desc.Digest}
+	if _, there := a.roots[key]; !there && a.held+len(r.raw) <= maxRoots {
+		a.roots[key] = r
+		a.held += len(r.raw)
+	}
+}
+
+// takeRoot gives what is kept of item, once.
+func (a *accompanied) takeRoot(item oci.Item) (root, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := pinned{item.Ref.Name(), item.Desc.Digest}
+	r, ok := a.roots[key]
+	a.held -= len(r.raw)
+	delete(a.roots, key)
+	return r, ok
 }
 
 // subjects gives the digests of p's image and of all manifests below it.
@@ -159,12 +179,10 @@ type root struct {
 
 // Source opens the place of item. What was read of the image isn't read again.
 func (a *accompanied) Source(ctx context.Context, item oci.Item) (oci.Source, error) {
-	key := pinned{item.Ref.Name(), item.Desc.Digest}
 	a.mu.Lock()
 	err := a.failed[item.Ref]
-	read, known := a.roots[key]
-	delete(a.roots, key)
 	a.mu.Unlock()
+	read, known := a.takeRoot(item)
 	if err != nil {
 		return nil, err
 	}
