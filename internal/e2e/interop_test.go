@@ -170,7 +170,8 @@ func samples(t *testing.T) (far, map[string]sample) {
 }
 
 // TestInterop lets occystrap and us do the same with the same images: each reads
-// what the other writes, and says the same of it.
+// what the other writes, and says the same of it; and pubtools-quay and us merge the
+// same lists.
 func TestInterop(t *testing.T) {
 	p := readPurposes(t)
 	from, all := samples(t)
@@ -183,6 +184,7 @@ func TestInterop(t *testing.T) {
 		t.Run("filters", func(t *testing.T) { t.Parallel(); interopFilters(t, p, all) })
 		t.Run("registries", func(t *testing.T) { t.Parallel(); interopRegistries(t, p, from, all) })
 		t.Run("daemon", func(t *testing.T) { t.Parallel(); interopDaemon(t, p, all) })
+		t.Run("merge", func(t *testing.T) { t.Parallel(); interopMerge(t) })
 	})
 	for what, met := range p.met {
 		if !met && whole {
