@@ -46,6 +46,7 @@ func TestMergeKeepsBytes(t *testing.T) {
 		{"another type was asked for", source, nil, index.Options{Type: "oci"}, nil},
 		{"a platform twice: the first counts", docker(t, "linux/amd64=aa", "linux/amd64=ab"), docker(t, "linux/amd64=ab", "linux/amd64=aa"), index.Options{}, docker(t, "linux/amd64=aa", "linux/amd64=ab")},
 		{"pubtools style is made anew", source, pretty(t, source), index.Options{Style: index.Pubtools}, nil},
+		{"pubtools style, and no destination: the source's", source, nil, index.Options{Style: index.Pubtools}, source},
 		{"pubtools style, eligible platforms, the entries are the source's: its bytes", source, pretty(t, source), index.Options{Style: index.Pubtools, Eligible: except()}, source},
 	}
 	for _, tt := range tests {

@@ -126,7 +126,7 @@ func FuzzPubtools(f *testing.F) {
 		if err != nil {
 			return
 		}
-		res, err := index.Merge(ix, nil, index.Options{Style: index.Pubtools})
+		res, err := index.Merge(ix, parse(t, "", `{"schemaVersion":2,"manifests":[]}`), index.Options{Style: index.Pubtools})
 		if err != nil {
 			return // over a limit
 		}
@@ -144,7 +144,7 @@ func FuzzPubtools(f *testing.F) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		again, err := index.Merge(&res.Index, nil, index.Options{Style: index.Pubtools})
+		again, err := index.Merge(&res.Index, ix, index.Options{Style: index.Pubtools})
 		if err != nil || !bytes.Equal(again.Raw, res.Raw) {
 			t.Fatalf("again: %v\n%s\n%s", err, res.Raw, again.Raw)
 		}

@@ -42,8 +42,8 @@ func Merge(source, destination *Index, opt Options) (*Result, error) {
 	switch {
 	case opt.Style != Pubtools:
 		m.like = []*Index{destination, source}
-	case opt.Eligible != nil:
-		m.like = []*Index{source} // as pubtools-quay does where it selects architectures
+	case opt.Eligible != nil || destination == nil:
+		m.like = []*Index{source} // as pubtools-quay does where it selects architectures or copies
 	}
 	return m.make(changes(taken, to))
 }
