@@ -75,7 +75,7 @@ func (s *push) decideAll() {
 			if i.err != nil || d.err != nil {
 				continue
 			}
-			d.flow, _, d.err = s.decide(i, d.Ref, d.old)
+			d.flow, d.aim, d.err = s.decide(i, d.Ref, d.old)
 			if d.err != nil {
 				s.failed(i, d.err)
 			}
@@ -89,10 +89,15 @@ func (s *push) decideAll() {
 // aimAt gives what the tag d is to mean, now that it means old, and brings what that
 // takes besides the item's own content.
 func (s *push) aimAt(ctx context.Context, i *pushItem, d *pushDest, old state) (aim, error) {
-	flow, to, err := s.decide(i, d.Ref, old)
-	if err != nil || flow != merging {
-		d.aim = to
-		return to, err
+	if old.digest() != d.old.digest() {
+		var err error
+		if d.flow, d.aim, err = s.decide(i, d.Ref, old); err != nil {
+			return d.aim, err
+		}
+		d.old = old
+	}
+	if d.flow != merging {
+		return d.aim, nil
 	}
 	m, err := s.merge(ctx, i.Source, i.from, old, d.Ref, s.opt.MergeOptions)
 	d.aim = m.aim

@@ -114,6 +114,7 @@ type pushItem struct {
 	from   Content
 	dests  []*pushDest
 	repos  []*pushRepo
+	whole  bool  // that it failed is true of all its tags
 	err    error // why it failed; guarded by push.mu
 	left   int   // copies that haven't ended; likewise
 }
@@ -216,6 +217,7 @@ func (s *push) each(ctx context.Context, items []*pushItem, do func(context.Cont
 		}
 		g.Go(safely(func() error {
 			if err := do(ctx, i); err != nil && ctx.Err() == nil {
+				i.whole = true
 				s.failed(i, err)
 			}
 			return nil

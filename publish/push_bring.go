@@ -213,8 +213,8 @@ func (d *pushDest) told(i *pushItem) []Change {
 	if err == nil {
 		err = d.repo.err
 	}
-	if err == nil && i.from.Raw == nil {
-		err = i.err // its source can't be had
+	if err == nil && i.whole {
+		err = i.err
 	}
 	if err != nil && !errors.Is(err, errFailFast) {
 		c.Status, c.Error = Failed, err.Error()
