@@ -32,7 +32,7 @@ LINTER := .bin/golangci-lint
 # and try no other meanwhile.
 FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
 	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath \
-	internal/gunzip/FuzzDeflate oci/FuzzStrictJSON
+	internal/gunzip/FuzzDeflate internal/journal/FuzzRead oci/FuzzStrictJSON
 FUZZTIME ?= 10s
 
 .PHONY: demo test interop interop-full lint fuzz bench microbench build set-up clean
