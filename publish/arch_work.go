@@ -22,10 +22,10 @@ type archWork struct {
 // mean, for the tags that source's kind goes together with.
 func (p *Publisher) arch(ctx context.Context, command string, source oci.Ref, tags []oci.Ref, opt ArchOptions, decide func(context.Context, *archWork, oci.Ref, state) (aim, error)) (*Report, error) {
 	tags = distinctRefs(tags)
-	if err := sameRepository(source, tags); err != nil {
+	if err := errors.Join(sameRepository(source, tags), opt.Guard.check(tags...)); err != nil {
 		return nil, err
 	}
-	return p.one(ctx, command, source, len(tags), opt.Hooks, func(ctx context.Context, i *oneItem) error {
+	return p.one(ctx, command, source, tags, opt.Hooks, func(ctx context.Context, i *oneItem) error {
 		w := &archWork{oneItem: i, opt: opt, source: source}
 		olds, err := w.read(ctx, tags)
 		if err != nil {
@@ -42,6 +42,9 @@ func (p *Publisher) arch(ctx context.Context, command string, source oci.Ref, ta
 		}
 		var errs []error
 		for n, tag := range tags {
+			if i.doomed() {
+				break
+			}
 			changes, err := i.move(ctx, tag, olds[n], opt.Guard, func(ctx context.Context, old state) (aim, error) {
 				if err := w.mismatch(tag, old); err != nil {
 					return aim{}, err

@@ -28,7 +28,8 @@ func (r *run) bring(ctx context.Context, source, dest oci.Ref, entries []oci.Des
 	var lost []string
 	for _, d := range lacking {
 		if ours[d.Digest] && source.Name() != dest.Name() {
-			jobs = append(jobs, copyJob{From: repoAt(source, d.Digest), Desc: d, To: repoAt(dest, "")})
+			desc := oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+			jobs = append(jobs, copyJob{From: repoAt(source, d.Digest), Desc: desc, To: repoAt(dest, "")})
 			b.digests = append(b.digests, d.Digest)
 		} else {
 			lost = append(lost, string(d.Digest))

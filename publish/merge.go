@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 
 	"github.com/quaymaster/quaymaster/index"
 	"github.com/quaymaster/quaymaster/oci"
@@ -45,10 +46,10 @@ func (o MergeOptions) index() index.Options {
 // error matches [oci.ErrMoved]. The report has what becomes of each platform, in a
 // dry run as well.
 func (p *Publisher) Merge(ctx context.Context, source, dest oci.Ref, opt MergeOptions) (*Report, error) {
-	if err := usableTags(source, dest); err != nil {
+	if err := errors.Join(usableTags(source, dest), opt.Guard.check(dest)); err != nil {
 		return nil, err
 	}
-	return p.one(ctx, "merge", source, 1, opt.Hooks, func(ctx context.Context, i *oneItem) error {
+	return p.one(ctx, "merge", source, []oci.Ref{dest}, opt.Hooks, func(ctx context.Context, i *oneItem) error {
 		from, olds, err := i.lookFrom(ctx, source, dest)
 		if err != nil {
 			return err

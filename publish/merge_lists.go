@@ -138,8 +138,9 @@ func digests(entries []oci.Descriptor) map[oci.Digest]bool {
 // anyEligible reports whether o takes any image of list.
 func anyEligible(list *index.Index, o index.Options) bool {
 	return o.Eligible == nil || slices.ContainsFunc(list.Entries, func(d oci.Descriptor) bool {
-		p, ok := entryPlatform(d, o.Platforms)
-		return ok && o.Eligible(p)
+		p, ok := entryPlatform(d, o.Platforms) // the zero Platform if nobody knows
+		_, about := index.Attests(d)
+		return (ok || !about) && o.Eligible(p)
 	})
 }
 

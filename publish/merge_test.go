@@ -56,34 +56,43 @@ func TestMerge(t *testing.T) {
 // The statement (A5) counts three, without looking again.
 func TestMergeRequests(t *testing.T) {
 	source := []string{"amd64=a1", "arm64=a2", "arm/v7=a3", "ppc64le=a4", "s390x=a5", "riscv64=a6"}
-	dest := []string{"amd64=b1", "arm64=b2", "arm/v6=b3", "386=b4", "mips64le=b5", "loong64=b6"}
+	tests := []struct {
+		name string
+		dest []string
+		want string
+	}{
+		{"A5 two platforms in common", []string{"amd64=b1", "arm64=b2", "arm/v6=b3", "386=b4", "mips64le=b5", "loong64=b6"}, "a1 a2 a3 a4 a5 a6 b3 b4 b5 b6"},
+		{"A5 all in common", []string{"s390x=c1", "riscv64=c2", "ppc64le=c3", "arm/v7=c4", "amd64=c5", "arm64=c6"}, "a1 a2 a3 a4 a5 a6"},
+	}
 	everywhere(t, func(t *testing.T, a *arena) {
-		for _, to := range []string{"org/src", "org/dst"} {
-			t.Run("A5 "+to, func(t *testing.T) {
-				c := newCast()
-				a.push("org/src:new", c.list(source...))
-				a.push(to+":1", c.list(dest...))
-				for _, name := range source {
-					a.push(to+":has-"+c.image(name).Desc.Digest.Encoded(), c.image(name))
-				}
-				a.on(nil)
-				_, err := a.publisher().Merge(t.Context(), a.ref("org/src:new"), a.ref(to+":1"), publish.MergeOptions{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				tag := "/v2/" + to + "/manifests/1"
-				want := []string{"GET /v2/org/src/manifests/new", "GET " + tag, "HEAD " + tag, "PUT " + tag, "HEAD " + tag}
-				children := "HEAD /v2/" + to + "/manifests/sha256:"
-				if got := a.requests(children); !slices.Equal(got, want) {
-					t.Errorf("requests:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-				}
-				if got := len(a.requests()) - len(want); got > 12 {
-					t.Errorf("%d HEADs of 12 images", got)
-				}
-				if got, want := a.entries(to+":1", c.names), "a1 a2 a3 a4 a5 a6 b3 b4 b5 b6"; got != want {
-					t.Errorf("the list has %s, want %s", got, want)
-				}
-			})
+		for i, tt := range tests {
+			for _, to := range []string{"org/src", "org/dst"} {
+				t.Run(tt.name+" "+to, func(t *testing.T) {
+					c := newCast()
+					tag := fmt.Sprint(i)
+					a.push("org/src:new", c.list(source...))
+					a.push(to+":"+tag, c.list(tt.dest...))
+					for _, name := range source {
+						a.push(to+":has-"+c.image(name).Desc.Digest.Encoded(), c.image(name))
+					}
+					a.on(nil)
+					_, err := a.publisher().Merge(t.Context(), a.ref("org/src:new"), a.ref(to+":"+tag), publish.MergeOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					path := "/v2/" + to + "/manifests/" + tag
+					want := []string{"GET /v2/org/src/manifests/new", "GET " + path, "HEAD " + path, "PUT " + path, "HEAD " + path}
+					if got := a.requests("HEAD /v2/" + to + "/manifests/sha256:"); !slices.Equal(got, want) {
+						t.Errorf("requests:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+					}
+					if got := len(a.requests()) - len(want); got > 12 {
+						t.Errorf("%d HEADs of 12 images", got)
+					}
+					if got := a.entries(to+":"+tag, c.names); got != tt.want {
+						t.Errorf("the list has %s, want %s", got, tt.want)
+					}
+				})
+			}
 		}
 	})
 }

@@ -17,17 +17,20 @@ type oneItem struct {
 	*run
 	report *ItemReport
 
-	mu     sync.Mutex
-	signed []string // what hooks are told
+	mu      sync.Mutex
+	failure bool     // a tag couldn't be written
+	signed  []string // what hooks are told
 }
 
-// one is a run of a single item, of so many tags: do does its work and enters its
-// changes into the report, then come the hooks, and what failed is taken back.
-func (p *Publisher) one(ctx context.Context, command string, source oci.Ref, tags int, hooks Hooks, do func(ctx context.Context, i *oneItem) error) (*Report, error) {
+// one is a run of a single item, of the tags dests: do does its work and enters its
+// changes into the report, then come the hooks, and what failed is taken back. Tags
+// that do doesn't come to are reported as skipped.
+func (p *Publisher) one(ctx context.Context, command string, source oci.Ref, dests []oci.Ref, hooks Hooks, do func(ctx context.Context, i *oneItem) error) (*Report, error) {
 	return p.do(ctx, command, func(ctx context.Context, r *run, report *Report) error {
-		r.expect(tags)
+		r.expect(len(dests))
 		report.Items = []ItemReport{{Source: source.String(), Changes: []Change{}}}
 		i := &oneItem{run: r, report: &report.Items[0]}
+		defer i.skipped(dests)
 		err := do(ctx, i)
 		if err == nil {
 			err = r.runHooks(ctx, hooks, i.signed)
@@ -39,6 +42,34 @@ func (p *Publisher) one(ctx context.Context, command string, source oci.Ref, tag
 	})
 }
 
+// skipped reports those of dests that nothing is reported of yet.
+func (i *oneItem) skipped(dests []oci.Ref) {
+	reported := map[string]bool{}
+	for _, c := range i.report.Changes {
+		reported[c.Reference] = true
+	}
+	for _, d := range dests {
+		if !reported[d.Tagged()] {
+			i.report.Changes = append(i.report.Changes, Change{Reference: d.Tagged(), Status: Skipped})
+		}
+	}
+}
+
+// failed notes that a tag couldn't be written.
+func (i *oneItem) failed() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.failure = true
+}
+
+// doomed reports whether all that was changed will be taken back, so that nothing
+// more need be changed.
+func (i *oneItem) doomed() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.failure && i.policy() == Auto
+}
+
 // move is that of the run. What it wrote is for the hooks.
 func (i *oneItem) move(ctx context.Context, dest oci.Ref, old state, guard Guard, decide func(context.Context, state) (aim, error)) ([]Change, error) {
 	var to Content
@@ -47,13 +78,16 @@ func (i *oneItem) move(ctx context.Context, dest oci.Ref, old state, guard Guard
 		to = a.Content
 		return a, err
 	})
+	if err != nil {
+		i.failed()
+	}
 	own := changes[len(changes)-1]
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	i.changed(0, dest, own)
 	if own.Status == Pushed || own.Status == Merged {
+		i.mu.Lock()
+		defer i.mu.Unlock()
 		i.signed = append(i.signed, digestRefs(dest, to)...)
 	}
-	i.changed(0, dest, own)
 	return changes, err
 }
 

@@ -27,15 +27,14 @@ type TagOptions struct {
 // nothing is read but manifests. A tag that means it already is not written.
 //
 // Source may be a digest, destinations must be tags; else the error matches
-// [oci.ErrUsage], as it does where source has no such platform. One destination
-// that fails does not keep the others from being written; whether they stay is the
-// Publisher's policy.
+// [oci.ErrUsage], as it does where source has no such platform. A destination that
+// fails keeps the others from being written only where they would be taken back.
 func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, opt TagOptions) (*Report, error) {
 	dests = distinctRefs(dests)
-	if err := usableTags(source, dests...); err != nil {
+	if err := errors.Join(usableTags(source, dests...), opt.Guard.check(dests...)); err != nil {
 		return nil, err
 	}
-	return p.one(ctx, "tag", source, len(dests), opt.Hooks, func(ctx context.Context, i *oneItem) error {
+	return p.one(ctx, "tag", source, dests, opt.Hooks, func(ctx context.Context, i *oneItem) error {
 		from, olds, err := i.lookFrom(ctx, source, dests...)
 		if err != nil {
 			return err
@@ -46,7 +45,10 @@ func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, op
 			}
 		}
 		i.report.identify(source, from)
-		t := tagging{oneItem: i, source: source, from: from, dests: dests, olds: olds, opt: opt, done: make([][]Change, len(dests)), errs: make([]error, len(dests))}
+		t := tagging{
+			oneItem: i, source: source, from: from, dests: dests, olds: olds, opt: opt,
+			room: make(chan struct{}, i.atOnce()), done: make([][]Change, len(dests)), errs: make([]error, len(dests)),
+		}
 		err = t.work(ctx)
 		i.report.Changes = append(i.report.Changes, slices.Concat(t.done...)...)
 		return err
@@ -62,8 +64,20 @@ type tagging struct {
 	olds   []state
 	opt    TagOptions
 
-	done [][]Change // by destination
-	errs []error    // likewise
+	group errgroup.Group // of what is begun; its errors are panics
+	room  chan struct{}  // for as many of them as work at once
+	done  [][]Change     // by destination
+	errs  []error        // likewise
+}
+
+// begin starts f, which goes on once there is room. It never waits.
+func (t *tagging) begin(f func()) {
+	t.group.Go(safely(func() error {
+		t.room <- struct{}{}
+		defer func() { <-t.room }()
+		f()
+		return nil
+	}))
 }
 
 // work goes by repository: as soon as one has the content its tags are moved, for a
@@ -77,16 +91,6 @@ func (t *tagging) work(ctx context.Context) error {
 		}
 		byName[d.Name()] = append(byName[d.Name()], i)
 	}
-	var g errgroup.Group
-	room := make(chan struct{}, t.atOnce())
-	begin := func(f func()) { // never waits: copying goes on meanwhile
-		g.Go(safely(func() error {
-			room <- struct{}{}
-			defer func() { <-room }()
-			f()
-			return nil
-		}))
-	}
 	var jobs []copyJob
 	var ofJob [][]int
 	for _, name := range names {
@@ -96,10 +100,10 @@ func (t *tagging) work(ctx context.Context) error {
 			ofJob = append(ofJob, tags)
 			continue
 		}
-		begin(func() { t.name(ctx, tags, 0) })
+		t.begin(func() { t.name(ctx, tags, 0) })
 	}
 	err := t.copy(ctx, jobs, func(job int, rep oci.ImageReport) {
-		begin(func() {
+		t.begin(func() {
 			if rep.Undone() {
 				t.fail(ofJob[job], copyError(jobs[job], rep))
 			} else {
@@ -107,7 +111,7 @@ func (t *tagging) work(ctx context.Context) error {
 			}
 		})
 	})
-	if thrown := g.Wait(); thrown != nil { // other errors are in t.errs
+	if thrown := t.group.Wait(); thrown != nil { // other errors are in t.errs
 		return thrown
 	}
 	if failed := errors.Join(t.errs...); failed != nil {
@@ -123,22 +127,29 @@ func (t *tagging) lacks(name string, tags []int) bool {
 	return !t.p.DryRun && name != t.source.Name() && slices.ContainsFunc(tags, other)
 }
 
-// name moves tags of one repository, which has the content, one after another, the
-// companions first. bytes were read for them.
+// name moves tags of one repository, which has the content, after the companions
+// came. bytes were read for them: the first tag's; the others cost nothing.
 func (t *tagging) name(ctx context.Context, tags []int, bytes int64) {
 	if err := t.carry(ctx, tags[0]); err != nil {
 		t.fail(tags, err)
 		return
 	}
 	for _, i := range tags {
-		var changes []Change
-		changes, t.errs[i] = t.move(ctx, t.dests[i], t.olds[i], t.opt.Guard, func(context.Context, state) (aim, error) {
-			return aim{Content: t.from, Status: Pushed}, nil
+		t.begin(func() {
+			if t.doomed() {
+				t.done[i] = append(t.done[i], Change{Reference: t.dests[i].Tagged(), Status: Skipped, Old: t.olds[i].digest()})
+				return
+			}
+			var changes []Change
+			changes, t.errs[i] = t.move(ctx, t.dests[i], t.olds[i], t.opt.Guard, func(context.Context, state) (aim, error) {
+				return aim{Content: t.from, Status: Pushed}, nil
+			})
+			if i == tags[0] {
+				changes[len(changes)-1].Bytes = bytes
+			}
+			t.done[i] = append(t.done[i], changes...)
 		})
-		t.done[i] = append(t.done[i], changes...)
 	}
-	first := t.done[tags[0]]
-	first[len(first)-1].Bytes = bytes
 }
 
 // carry brings the companions of the content into the repository of dests[i]. Also
@@ -164,8 +175,11 @@ func (t *tagging) carry(ctx context.Context, i int) error {
 
 // fail gives tags that couldn't be begun with the error why.
 func (t *tagging) fail(tags []int, why error) {
+	t.failed()
 	for _, i := range tags {
-		t.done[i] = append(t.done[i], Change{Reference: t.dests[i].Tagged(), Status: Failed, Old: t.olds[i].digest(), Error: why.Error()})
+		c := Change{Reference: t.dests[i].Tagged(), Status: Failed, Old: t.olds[i].digest(), Error: why.Error()}
+		t.done[i] = append(t.done[i], c)
+		t.changed(0, t.dests[i], c)
 	}
 	t.errs[tags[0]] = why
 }

@@ -208,7 +208,16 @@ func TestTagFailures(t *testing.T) {
 		}
 		t.Run("one tag that can't be written takes the others back", func(t *testing.T) {
 			a.push("org/app:a", c.fresh())
-			a.on(refuse("/manifests/b"))
+			written, b := make(chan struct{}), refuse("/manifests/b")
+			a.on(func(w http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/a") && r.ContentLength == int64(len(c.old().Raw)):
+					close(written)
+				case r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/b"):
+					<-written
+				}
+				return b(w, r)
+			})
 			report, err := a.publisher().Tag(t.Context(), a.ref("org/app:1"), a.refs("org/app:a", "org/app:b"), publish.TagOptions{})
 			if !errors.Is(err, oci.ErrDenied) || errors.Is(err, publish.ErrUndoIncomplete) {
 				t.Errorf("%v, want an error matching %v alone", err, oci.ErrDenied)
@@ -227,6 +236,21 @@ func TestTagFailures(t *testing.T) {
 				t.Error("no error")
 			}
 			a.means("org/app:c", c.old())
+		})
+		t.Run("what is doomed isn't written", func(t *testing.T) {
+			p := a.publisher()
+			p.Blobs = 1
+			a.on(refuse("/manifests/d"))
+			report, err := p.Tag(t.Context(), a.ref("org/app:1"), a.refs("org/app:d", "org/app:e"), publish.TagOptions{})
+			if err == nil {
+				t.Error("no error")
+			}
+			if got := report.Items[0].Changes[1]; got.Status != publish.Skipped && got.Status != publish.RolledBack {
+				t.Errorf("reported as %+v", got)
+			}
+			if _, raw := a.get("org/app:e"); raw != nil {
+				t.Error("the other tag is there")
+			}
 		})
 		t.Run("A9 a destination that can't be read", func(t *testing.T) {
 			a.on(func(w http.ResponseWriter, r *http.Request) bool {
