@@ -1,12 +1,14 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/quay"
@@ -39,6 +41,9 @@ func (p *Publisher) history(ctx context.Context, ref oci.Ref) ([]quay.Tag, error
 	if ref.Tag == "" || ref.Digest != "" {
 		return nil, oci.Usage(fmt.Sprintf("%s: only a tag has a history; write host/repository:tag", ref))
 	}
+	if !strings.Contains(ref.Repository, "/") && ref.Registry != p.home() {
+		return nil, fmt.Errorf("%w: only a Quay keeps histories, and no Quay has a repository called %s", oci.ErrUnsupported, ref.Repository)
+	}
 	var entries []quay.Tag
 	opt := quay.TagOptions{History: true, Name: ref.Tag, Skipped: func(err error) { p.warn(err.Error()) }}
 	for e, err := range p.reader(ref.Registry).Tags(ctx, ref.Repository, opt) {
@@ -51,6 +56,9 @@ func (p *Publisher) history(ctx context.Context, ref oci.Ref) ([]quay.Tag, error
 	slices.SortStableFunc(entries, func(a, b quay.Tag) int { return b.Start.Compare(a.Start) })
 	return entries, nil
 }
+
+// home is the Quay that a user means who names none.
+func (p *Publisher) home() string { return cmp.Or(p.Dest.QuayHost, quay.DefaultHost) }
 
 // reader gives the client of host's API, a stranger's if there is no token for it.
 // What it reads of one repository is the same for strangers, if they may see it.

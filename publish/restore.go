@@ -77,6 +77,9 @@ func (r *run) restoreOnce(ctx context.Context, ref oci.Ref, opt RestoreOptions, 
 	case api == nil:
 		to, err = r.restorable(ctx, ref, opt.Digest)
 	}
+	if errors.Is(err, oci.ErrUnsupported) {
+		err = fmt.Errorf("%w; --digest restores what the registry still has", err)
+	}
 	if err != nil {
 		return err
 	}

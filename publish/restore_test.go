@@ -354,10 +354,12 @@ func TestRestoreInAnyRegistry(t *testing.T) {
 		}
 	}
 	ref := oci.Ref{Registry: strings.TrimPrefix(server.URL, "http://"), Repository: "org/a", Tag: "v1"}
-	if _, err := pub.Restore(t.Context(), ref, publish.RestoreOptions{}); !errors.Is(err, oci.ErrUnsupported) {
-		t.Errorf("without a digest: %v", err)
+	for _, name := range []string{"org/a", "a"} { // no Quay, and no name that one could have
+		ref.Repository = name
+		if _, err := pub.Restore(t.Context(), ref, publish.RestoreOptions{}); !errors.Is(err, oci.ErrUnsupported) || !strings.Contains(err.Error(), "--digest") {
+			t.Errorf("%s without a digest: %v", name, err)
+		}
 	}
-	ref.Repository = "a"
 	report, err := pub.Restore(t.Context(), ref, publish.RestoreOptions{Digest: old.Desc.Digest})
 	if err != nil {
 		t.Fatal(err)
