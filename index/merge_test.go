@@ -207,13 +207,9 @@ func TestMerge(t *testing.T) {
 }
 
 func TestMergeRefuses(t *testing.T) {
-	big := make([]string, 6000)
+	big := make([]string, 10_000)
 	for i := range big {
 		big[i] = fmt.Sprintf("linux/a%d=%x", i, i+1)
-	}
-	more := make([]string, 6000)
-	for i := range more {
-		more[i] = fmt.Sprintf("linux/b%d=%x", i, i+100_000)
 	}
 	tests := []struct {
 		name         string
@@ -227,7 +223,7 @@ func TestMergeRefuses(t *testing.T) {
 		{"an index that nobody parsed", &index.Index{Entries: fresh(t).Entries}, old(t), index.Options{}, oci.ErrUsage},
 		{"A14 docker, and an entry is OCI's", fresh(t), docker(t, "oci linux/386=bb"), index.Options{Type: "docker"}, oci.ErrInvalid},
 		{"docker, and the source has a subject", list(t, oci.MediaTypeIndex, `"subject":`+entryJSON(t, "-=ee"), "linux/386=bb"), nil, index.Options{Type: "docker"}, oci.ErrInvalid},
-		{"more entries than a manifest may have", docker(t, big...), docker(t, more...), index.Options{}, oci.ErrInvalid},
+		{"more entries than a manifest may have", docker(t, big...), old(t), index.Options{}, oci.ErrInvalid},
 	}
 	for _, tt := range tests {
 		if res, err := index.Merge(tt.source, tt.dest, tt.opt); !errors.Is(err, tt.kind) {
