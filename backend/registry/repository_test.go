@@ -308,6 +308,42 @@ func TestScopesOfARepository(t *testing.T) {
 	}
 }
 
+// Registries that have a scope for deletes name it in their challenge; Quay would
+// refuse the whole token for it.
+func TestDeleteWithAScopeOfItsOwn(t *testing.T) {
+	f := newFar(t)
+	f.image(t, "v1")
+	f.http = client(t, transport.Options{Credentials: transport.Fixed(f.host, "bot", "secret"), Retries: -1})
+	var asked []string
+	f.fail(func(w http.ResponseWriter, r *http.Request) bool {
+		scope := "repository:a:pull"
+		switch r.Method {
+		case http.MethodDelete:
+			scope = "repository:a:delete"
+		case http.MethodPut:
+			scope = "repository:a:pull,push"
+		}
+		if r.URL.Path == "/token" {
+			asked = append(asked, strings.Join(r.URL.Query()["scope"], " "))
+			_, _ = io.WriteString(w, `{"token":"`+strings.NewReplacer(":", "_", ",", "_", " ", "_").Replace(asked[len(asked)-1])+`"}`)
+			return true
+		}
+		have := r.Header.Get("Authorization")
+		if have == "" || scope == "repository:a:delete" && !strings.Contains(have, "delete") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+f.URL+`/token",service="x",scope="`+scope+`"`)
+			return answer(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		}
+		return false
+	})
+	r := f.repository(t, "a")
+	if err := r.DeleteTag(t.Context(), "v1"); err != nil {
+		t.Errorf("%v; tokens for %q", err, asked)
+	}
+	if len(asked) > 2 || strings.Contains(asked[0], "delete") {
+		t.Errorf("tokens for %q", asked)
+	}
+}
+
 func TestOpenRepository(t *testing.T) {
 	for _, ref := range []oci.Ref{{}, {Registry: "a.example"}, {Repository: "a"}, {Registry: "a.example", Repository: "../b"}} {
 		if _, err := registry.OpenRepository(ref, backend.Env{}); !errors.Is(err, oci.ErrUsage) {
