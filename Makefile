@@ -2,7 +2,7 @@
 #
 #   make demo     build the program and show it at work against a Quay on loopback
 #   make test     every test of all modules, with the race detector
-#   make interop  compare with occystrap, on the same images
+#   make interop  compare with occystrap and pubtools-quay, on the same images
 #   make interop-full
 #                 a newer dockerd than Debian's: builds it, 10 minutes once
 #   make lint     gofmt, go vet, staticcheck, the floors, doc comments, other systems
@@ -27,8 +27,8 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINTER := .bin/golangci-lint
 
 # The tar pass, the sniffing of codecs, the grammar of filters, whiteouts, archives,
-# what daemons send, paths with placeholders, gzip, JSON. make test runs the seeds of
-# these and of all others. Go would shorten an input that it finds interesting for a minute,
+# what daemons send, paths with placeholders, gzip, JSON, lists of platforms, journals, plans.
+# make test runs the seeds of these and of all others. Go would shorten an input that it finds interesting for a minute,
 # and try no other meanwhile.
 FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
 	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath \
