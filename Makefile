@@ -27,12 +27,13 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINTER := .bin/golangci-lint
 
 # The tar pass, the sniffing of codecs, the grammar of filters, whiteouts, archives,
-# what daemons send, paths with placeholders, gzip, JSON, lists of platforms, journals, plans.
-# make test runs the seeds of these and of all others. Go would shorten an input that it finds interesting for a minute,
-# and try no other meanwhile.
+# what daemons send, paths with placeholders, gzip, JSON, lists of platforms, journals,
+# plans. make test runs the seeds of these and of all others. Go would shorten an input
+# that it finds interesting for a minute, and try no other meanwhile.
 FUZZ := layer/FuzzPass layer/FuzzOpen filter/FuzzParseSpec filetree/FuzzMerge \
 	internal/tarfile/FuzzOpen backend/daemon/FuzzStream backend/FuzzTemplatePath \
-	internal/gunzip/FuzzDeflate internal/journal/FuzzRead oci/FuzzStrictJSON
+	internal/gunzip/FuzzDeflate internal/journal/FuzzRead oci/FuzzStrictJSON index/FuzzMerge \
+	publish/FuzzParsePlan
 FUZZTIME ?= 10s
 
 .PHONY: demo test interop interop-full lint fuzz bench microbench build set-up clean
