@@ -85,6 +85,10 @@ func (r *run) planClear(ctx context.Context, t *taking, globs []string) error {
 		return err
 	}
 	t.clear(s, k.tags)
+	// What isn't known to be kept can't keep its companions.
+	if len(globs) > 0 && slices.ContainsFunc(t.tags, func(tag takenTag) bool { return tag.kind != "" }) {
+		return r.confirm(ctx, s)
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ type scan struct {
 	// children are the entries of each index, in its order, each once.
 	children map[oci.Digest][]oci.Digest
 	edges    int
+	offsets  bool // the list came in several pages that were counted by offsets
 }
 
 func newScan(repo oci.Ref) *scan {
@@ -95,6 +96,7 @@ func (s *scan) listQuay(ctx context.Context, api *quay.Client) ([]oci.Digest, er
 	var lie error
 	opt := quay.TagOptions{Skipped: func(err error) { lie = err }}
 	set, isIndex := map[string]time.Time{}, map[oci.Digest]bool{}
+	pages := 0
 	for page, err := range api.TagPages(ctx, s.repo.Repository, opt) {
 		switch {
 		case err != nil && errors.Is(err, oci.ErrNotFound) && !errors.Is(err, oci.ErrIncomplete):
@@ -106,6 +108,8 @@ func (s *scan) listQuay(ctx context.Context, api *quay.Client) ([]oci.Digest, er
 		case len(s.tags) > maxTags:
 			return nil, tooMany("tags", maxTags)
 		}
+		pages++
+		s.offsets = pages > 1
 		for _, t := range page {
 			// Tags that move while they are listed come twice. The later counts.
 			at, twice := set[t.Name]
@@ -126,6 +130,38 @@ func (s *scan) listQuay(ctx context.Context, api *quay.Client) ([]oci.Digest, er
 		}
 	}
 	return indexes, nil
+}
+
+// confirm looks whether a list by offsets lacks a tag: where tags go while it is
+// read, others move up to a page that was read before. It takes the registry's list
+// of names, which may be old, and so has what was there before. The error is as that
+// of scan. Companions are deleted only after it: what else is missed is not deleted.
+func (r *run) confirm(ctx context.Context, s *scan) error {
+	if !s.offsets {
+		return nil
+	}
+	at, err := r.dest(s.repo)
+	if err != nil {
+		return err
+	}
+	for tag, err := range at.Tags(ctx) {
+		if err == nil {
+			if _, known := s.tags[tag]; known {
+				continue
+			}
+			var d oci.Descriptor
+			if d, err = meaning(ctx, at, tag); err == nil && d.MediaType != "" {
+				err = fmt.Errorf("the listing lacks tag %s, which is there: tags have changed while it was read", tag)
+			}
+		}
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return notWhole(s.repo, err)
+		}
+	}
+	return nil
 }
 
 func tooMany(what string, limit int) error {
@@ -167,7 +203,7 @@ func (s *scan) listRegistry(ctx context.Context, at *registry.Repository, wanted
 		g.Go(func() error {
 			d, err := meaning(gctx, at, tag)
 			switch {
-			case err != nil || d.Digest == "" && d.MediaType == "":
+			case err != nil || d.MediaType == "":
 				return err
 			case !listed[tag]:
 				return fmt.Errorf("the list lacks tag %s, which is there; a registry may give a list that is minutes old", tag)

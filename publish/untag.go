@@ -87,6 +87,11 @@ func (r *run) planUntag(ctx context.Context, groups []group, opt UntagOptions) (
 		if err := r.followReferrers(ctx, s, m); err != nil {
 			return all, err
 		}
+		if len(m.along) > 0 {
+			if err := r.confirm(ctx, s); err != nil {
+				return all, err
+			}
+		}
 		t.take(s, g.tags, m.along)
 		t.lost = m.lost()
 		for _, d := range t.lost {
