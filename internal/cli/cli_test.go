@@ -29,12 +29,19 @@ func TestScripts(t *testing.T) {
 		Setup:         setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"authfile": cmdAuthfile,
+			"breaks":   cmdBreaks,
 			"counts":   cmdCounts,
 			"hidden":   cmdHidden,
+			"image":    cmdImage,
 			"keys":     cmdKeys,
+			"list":     cmdList,
+			"means":    cmdMeans,
+			"moved":    cmdMoved,
 			"quay":     cmdQuay,
 			"shown":    cmdShown,
 			"status":   cmdStatus,
+			"tags":     cmdTags,
+			"written":  cmdWritten,
 		},
 	})
 }
@@ -57,6 +64,9 @@ func setUp(env *testscript.Env) error {
 	}
 	mirror.CreateOrg("upstream", "alice")
 	mirror.CreateUser("alice", "wonder1and")
+	if err := publishing(s, env.Setenv); err != nil {
+		return err
+	}
 	env.Setenv("MIRROR_TOKEN", mirror.AddToken("alice", "repo:admin", "repo:create"))
 	for name, f := range s {
 		if name == "TLS" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -85,12 +86,12 @@ func (a *app) publisher(sources, dests []oci.Ref, f *publishFlags) (*office, err
 	}
 	to := &side{name: destination, hosts: hostsOf(dests)}
 	from := to
+	sides := []*side{to}
 	if len(sources) > 0 {
 		from = &side{name: source, hosts: hostsOf(sources)}
-		if err := a.oneHost(from, to); err != nil {
-			return nil, err
-		}
-	} else if err := a.oneHost(to); err != nil {
+		sides = append(sides, from)
+	}
+	if err := errors.Join(a.oneHost(sides...), a.oneEach(from, to)); err != nil {
 		return nil, err
 	}
 	o := &office{app: a}
@@ -102,7 +103,7 @@ func (a *app) publisher(sources, dests []oci.Ref, f *publishFlags) (*office, err
 	if err != nil {
 		return nil, err
 	}
-	if dest.QuayHost, err = a.tokenHost(to.hosts, dest.APIToken); err != nil {
+	if dest.APIToken, dest.QuayHost, err = a.tokenHost(to.hosts, dest.APIToken); err != nil {
 		return nil, err
 	}
 	src := dest
@@ -145,19 +146,36 @@ func (o *office) env(one, other *side) (backend.Env, error) {
 	}, nil
 }
 
-// tokenHost gives the Quay that an API token is for: the one that --quay-host names,
-// or else the only host there is. With several that can't be known, unless one is
-// quay.io.
-func (a *app) tokenHost(hosts []string, token string) (string, error) {
-	switch {
-	case token == "" || a.disc.quayHost != "":
-		return a.disc.quayHost, nil
-	case len(hosts) == 1:
-		return hosts[0], nil
-	case slices.Contains(hosts, quay.DefaultHost):
-		return quay.DefaultHost, nil
+// oneEach refuses --src-creds and --dest-creds where their side has several
+// registries: they would be shown to all of them.
+func (a *app) oneEach(from, to *side) error {
+	for _, s := range []struct {
+		side        *side
+		flag, creds string
+	}{{from, "--src-creds", a.creds.srcCreds}, {to, "--dest-creds", a.creds.destCreds}} {
+		if s.creds != "" && len(s.side.hosts) > 1 {
+			return oci.Usage(fmt.Sprintf("%s is for one registry, but this run speaks to %s; use quaymaster login HOST, or an auth file", s.flag, strings.Join(s.side.hosts, " and ")))
+		}
 	}
-	return "", oci.Usage(fmt.Sprintf("the API token is for one Quay, but this run speaks to %s; name it: --quay-host", strings.Join(hosts, " and ")))
+	return nil
+}
+
+// tokenHost gives the API token and the Quay that it is for: the one that --quay-host
+// names, or else the only host there is. With several that can't be known, unless one
+// is quay.io. A token for a Quay that isn't spoken to is none.
+func (a *app) tokenHost(hosts []string, token string) (string, string, error) {
+	named := strings.TrimSuffix(a.disc.quayHost, "/")
+	switch {
+	case token == "" || slices.Contains(hosts, named):
+		return token, named, nil
+	case len(hosts) == 1 && (named == "" || a.creds.destAPIToken != ""):
+		return token, hosts[0], nil
+	case named != "":
+		return "", named, nil
+	case slices.Contains(hosts, quay.DefaultHost):
+		return token, quay.DefaultHost, nil
+	}
+	return "", "", oci.Usage(fmt.Sprintf("the API token is for one Quay, but this run speaks to %s; name it: --quay-host", strings.Join(hosts, " and ")))
 }
 
 // hostsOf gives the registries of refs, each once, sorted.

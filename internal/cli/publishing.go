@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -42,6 +43,9 @@ func (a *app) publish(ctx context.Context, d deed) error {
 	}
 	events.write("start", map[string]any{"command": d.command})
 	report, err := d.do(ctx, o.Publisher)
+	if report != nil && !d.undoes && d.flags.journal == "" {
+		tidy(report)
+	}
 	if report != nil {
 		if err == nil && d.event != nil && !d.flags.dryRun {
 			events.write(d.event(report))
@@ -63,32 +67,50 @@ func (a *app) publish(ctx context.Context, d deed) error {
 	return a.published(report, err)
 }
 
+// tidy removes the journal that r's run kept in the folder for journals, if it wrote
+// nothing that could be undone.
+func tidy(r *publish.Report) {
+	if r.Journal == "" || wrote(r) || len(r.Undone) > 0 {
+		return
+	}
+	if refs, err := publish.Journaled(r.Journal); err == nil && len(refs) == 0 && os.Remove(r.Journal) == nil {
+		r.Journal = ""
+	}
+}
+
 // published says on stderr how a run ended, and gives the error that is left to be told.
 func (a *app) published(r *publish.Report, err error) error {
 	told := false
 	for _, i := range r.Items {
+		here := false // an item's error is that of its tags, where these have any
 		for _, c := range i.Changes {
 			for _, w := range c.Warnings {
 				a.warnf(c.Reference + ": " + w)
 			}
-			if c.Status == publish.Failed || c.Status == publish.Conflict {
-				told = told || c.Error != ""
-				a.tellFailure(c)
+			if c.Error != "" && (c.Status == publish.Failed || c.Status == publish.Conflict) {
+				here = true
+				a.tellFailure(c.Reference, c.Error)
 			}
 		}
-		if i.Error != "" && len(r.Items) > 1 {
-			told = true
-			fmt.Fprintf(a.talk, "Failed: %s\n", oneLine(strings.ReplaceAll(i.Source+": "+i.Error, "\n", "; ")))
+		if i.Error != "" && !here && len(r.Items) > 1 {
+			here = true
+			a.tellFailure(i.Source, i.Error)
 		}
+		told = told || here
 	}
 	for _, c := range r.Undone {
-		if c.Status == publish.Failed || c.Status == publish.Conflict {
-			told = told || c.Error != ""
-			a.tellFailure(c)
+		if c.Error != "" && !tellsOf(r, c) {
+			told = true
+			a.tellFailure(c.Reference, c.Error)
 		}
 	}
-	a.sayf("%s", totalsText(r))
-	if r.Journal != "" && wrote(r) {
+	if err == nil || len(r.Totals) > 0 { // else nothing was begun, and the error says why
+		a.sayf("%s", totalsText(r))
+	}
+	switch {
+	case errors.Is(err, publish.ErrUndoIncomplete) && r.Journal != "":
+		fmt.Fprintf(a.talk, "To go on undoing it: quaymaster rollback --journal %s%s\n", r.Journal, forceText(r))
+	case r.Journal != "" && wrote(r) && r.Command != "remove": // nothing brings back a repository
 		a.sayf("To undo it: quaymaster rollback --journal %s", r.Journal)
 	}
 	if err != nil {
@@ -100,10 +122,25 @@ func (a *app) published(r *publish.Report, err error) error {
 	return errors.Join(errReported, err)
 }
 
-func (a *app) tellFailure(c publish.Change) {
-	if c.Error != "" {
-		fmt.Fprintf(a.talk, "Failed: %s\n", oneLine(strings.ReplaceAll(c.Reference+": "+c.Error, "\n", "; ")))
+// forceText says how to undo what somebody else has moved, where there is such.
+func forceText(r *publish.Report) string {
+	if slices.ContainsFunc(r.Undone, func(c publish.Change) bool { return c.Status == publish.Conflict }) {
+		return "; --force also puts back what somebody else moved"
 	}
+	return ""
+}
+
+// tellsOf reports whether an item of r has the same to say as c, which undoing left.
+func tellsOf(r *publish.Report, c publish.Change) bool {
+	return slices.ContainsFunc(r.Items, func(i publish.ItemReport) bool {
+		return slices.ContainsFunc(i.Changes, func(d publish.Change) bool {
+			return d.Reference == c.Reference && d.Error == c.Error && (d.Status == publish.Failed || d.Status == publish.Conflict)
+		})
+	})
+}
+
+func (a *app) tellFailure(what, why string) {
+	fmt.Fprintf(a.talk, "Failed: %s\n", oneLine(strings.ReplaceAll(what+": "+why, "\n", "; ")))
 }
 
 // order is that of statuses in a summary.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,18 +30,33 @@ func (a *app) printChanges(r *publish.Report, stdoutTaken bool) error {
 			}
 		}
 		for _, d := range i.LostDigests {
-			if _, err := fmt.Fprintf(to, "%-11s  %s\n", "lost", d); err != nil {
+			if _, err := fmt.Fprintf(to, "%-11s  %s@%s\n", "lost", i.Source, d); err != nil {
 				return err
 			}
+		}
+	}
+	if len(r.Items) > 0 {
+		return nil // what undoing did stands in their statuses
+	}
+	for _, c := range r.Undone {
+		if err := printChange(to, c); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// printChange prints one line for a tag and one for each of its platforms.
+// printChange prints one line for a tag, what it meant and means, and one for each of
+// its platforms that changes.
 func printChange(to io.Writer, c publish.Change) error {
 	line := fmt.Sprintf("%-11s  %s", c.Status, c.Reference)
+	platforms := c.Platforms
 	switch {
+	case c.Status == publish.Failed || c.Status == publish.Skipped || c.Status == publish.Conflict:
+		platforms = nil // the error says what it means now
+	case c.Status == publish.RolledBack:
+		line += "  " + cmp.Or(string(c.Old), "none")
+		platforms = nil
 	case c.Old != "" && c.New != "" && c.Old != c.New:
 		line += "  " + string(c.Old) + " -> " + string(c.New)
 	case c.Old != "" && c.New == "":
@@ -51,7 +67,7 @@ func printChange(to io.Writer, c publish.Change) error {
 	if _, err := fmt.Fprintln(to, oneLine(line)); err != nil {
 		return err
 	}
-	for _, p := range c.Platforms {
+	for _, p := range platforms {
 		if _, err := fmt.Fprintln(to, oneLine(mergeText(p))); err != nil {
 			return err
 		}
@@ -83,6 +99,14 @@ func (a *app) printLines(r *publish.Report) error {
 			if err := jsonl.Encode(c); err != nil {
 				return err
 			}
+		}
+	}
+	if len(r.Items) > 0 {
+		return nil
+	}
+	for _, c := range r.Undone {
+		if err := jsonl.Encode(c); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,7 @@ type oldPublish struct {
 	sourceRef, destRef         string
 	destRefs, references       []string
 	allArch                    bool
+	prefix                     string // of the flags for user and password
 	user, password             string // of the destination
 	sourceUser, sourcePassword string
 	repositories, org          string
@@ -27,9 +30,11 @@ type oldPublish struct {
 	ignoredText                string
 	ignoredNumber              int
 	ignoredYes                 bool
+	flags                      *pflag.FlagSet
 }
 
 func (f *oldPublish) addUser(p *pflag.FlagSet, prefix string) {
+	f.flags, f.prefix = p, prefix
 	p.StringVar(&f.user, prefix+"quay-user", "", "user of the destination's registry")
 	p.StringVar(&f.password, prefix+"quay-password", "", "its password; better in the environment")
 }
@@ -58,30 +63,50 @@ func (f *oldPublish) addUntag(p *pflag.FlagSet) {
 
 // untag adds what --reference names to args, and settles the login.
 func (f *oldPublish) untag(a *app, args []string) ([]string, error) {
-	if len(f.references) == 0 && f.user == "" {
+	switch {
+	case len(f.references) == 0 && f.user == "":
 		return args, nil // nothing of the old
+	case len(f.references) > 0 && a.creds.apiToken == "":
+		return nil, oci.Usage("untag with --reference needs --quay-api-token, or QUAY_API_TOKEN; quaymaster untag REFERENCE does without")
 	}
 	return append(append([]string{}, args...), f.references...), f.logins(a, nil, nil)
+}
+
+// halves refuses a user without a password, and a password without a user that
+// doesn't come from the environment, which job files fill for all programs.
+func (f *oldPublish) halves() error {
+	for _, h := range []struct{ user, password, prefix string }{{f.user, f.password, f.prefix}, {f.sourceUser, f.sourcePassword, "source-"}} {
+		flag := h.prefix + "quay-password"
+		switch {
+		case h.user != "" && h.password == "":
+			return oci.Usage(fmt.Sprintf("--%squay-user needs a password: --%s or %s", h.prefix, flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))))
+		case h.user == "" && f.flags.Changed(flag):
+			return oci.Usage(fmt.Sprintf("--%s needs a user: --%squay-user", flag, h.prefix))
+		}
+	}
+	return nil
 }
 
 // logins turns the old flags for users into those of here. Where source and
 // destination are one registry, its user is for both.
 func (f *oldPublish) logins(a *app, sources, dests []oci.Ref) error {
-	if (f.user == "") != (f.password == "") || (f.sourceUser == "") != (f.sourcePassword == "") {
-		return oci.Usage("a user needs a password and a password a user: --quay-user with QUAY_PASSWORD, --source-quay-user with SOURCE_QUAY_PASSWORD")
+	if err := f.halves(); err != nil {
+		return err
 	}
-	if f.user == "" && f.sourceUser == "" {
-		return nil
+	if f.user == "" && a.creds.username == "" {
+		a.creds.password = "" // QUAY_PASSWORD is that of --quay-user, and no API token
 	}
-	a.creds.username, a.creds.password = "", "" // QUAY_PASSWORD is that of --quay-user
 	if f.sourceUser != "" {
 		a.creds.srcCreds = f.sourceUser + ":" + f.sourcePassword
 	}
+	if f.user == "" {
+		return nil
+	}
 	switch from, to := hostsOf(sources), hostsOf(dests); {
-	case f.user == "":
-	case len(to) == 0 || f.sourceUser == "" && len(from) == 1 && len(to) == 1 && from[0] == to[0]:
+	case len(to) == 0 || f.sourceUser == "" && slices.Equal(from, to):
 		a.creds.username, a.creds.password = f.user, f.password
 	default:
+		a.creds.username, a.creds.password = "", ""
 		a.creds.destCreds = f.user + ":" + f.password
 	}
 	return nil
@@ -107,7 +132,9 @@ func (a *app) oldPublishCmd(name, instead string, add func(p *pflag.FlagSet), do
 
 func (a *app) tagImageCmd() *cobra.Command {
 	var f oldPublish
+	var release releaseFlags
 	return a.oldPublishCmd("tag-image", "tag", func(p *pflag.FlagSet) {
+		release.add(p)
 		p.StringVar(&f.sourceRef, "source-ref", "", "the image")
 		p.StringArrayVar(&f.destRefs, "dest-ref", nil, "a reference that it gets; repeatable")
 		p.BoolVar(&f.allArch, "all-arch", false, "take all platforms, not that of this machine alone")
@@ -139,20 +166,15 @@ func (a *app) tagImageCmd() *cobra.Command {
 		if !f.allArch {
 			a.plat.platforms = []string{"linux/" + runtime.GOARCH}
 		}
-		return a.tag(ctx, f.sourceRef, f.destRefs, defaultRelease())
+		return a.tag(ctx, f.sourceRef, f.destRefs, &release)
 	})
-}
-
-// defaultRelease are the flags of tag and merge as they are unset.
-func defaultRelease() *releaseFlags {
-	var f releaseFlags
-	f.add(pflag.NewFlagSet("", pflag.ContinueOnError))
-	return &f
 }
 
 func (a *app) mergeListCmd() *cobra.Command {
 	var f oldPublish
+	var release releaseFlags
 	return a.oldPublishCmd("merge-manifest-list", "merge", func(p *pflag.FlagSet) {
+		release.add(p)
 		p.StringVar(&f.sourceRef, "source-ref", "", "the list to take platforms of")
 		p.StringVar(&f.destRef, "dest-ref", "", "the list that gets them")
 		f.addUser(p, "dest-")
@@ -161,7 +183,7 @@ func (a *app) mergeListCmd() *cobra.Command {
 		if f.sourceRef == "" || f.destRef == "" {
 			return oci.Usage("merge-manifest-list needs --source-ref and --dest-ref")
 		}
-		if f.user == "" || f.password == "" || f.sourceUser == "" || f.sourcePassword == "" {
+		if f.user == "" || f.sourceUser == "" {
 			return oci.Usage("merge-manifest-list needs --source-quay-user and --dest-quay-user, with SOURCE_QUAY_PASSWORD and DEST_QUAY_PASSWORD")
 		}
 		refs, err := tagged([]string{f.sourceRef, f.destRef})
@@ -171,45 +193,44 @@ func (a *app) mergeListCmd() *cobra.Command {
 		if err := f.logins(a, refs[:1], refs[1:]); err != nil {
 			return err
 		}
-		return a.merge(ctx, f.sourceRef, f.destRef, defaultRelease(), &listFlags{})
+		return a.merge(ctx, f.sourceRef, f.destRef, &release, &listFlags{})
 	})
 }
 
 func (a *app) oldRepoCmd(verb string) *cobra.Command {
 	var f oldPublish
+	repos := repoFlags{yes: true} // a job has nobody to ask
 	return a.oldPublishCmd(verb+"-repo", "repo "+verb, func(p *pflag.FlagSet) {
+		repos.add(p)
 		p.StringVar(&f.repositories, "repositories", "", "external names, with commas between them")
 		p.StringVar(&f.org, "quay-org", "", "the organisation that has them")
 		f.addUser(p, "")
 		f.ignore(p, "signers", "signer-configs", "pyxis-server", "pyxis-krb-principal", "pyxis-krb-ktfile", "pyxis-ssl-crtfile", "pyxis-ssl-keyfile")
 	}, func(ctx context.Context) error {
-		names, err := f.names(a)
+		names, err := f.names(a, verb+"-repo")
 		if err != nil {
 			return err
 		}
 		if err := f.logins(a, nil, nil); err != nil {
 			return err
 		}
-		return a.repositories(ctx, verb, names, &repoFlags{yes: true}) // a job has nobody to ask
+		return a.repositories(ctx, verb, names, &repos)
 	})
 }
 
 // names gives the references of --repositories: HOST/ORG/NAME, flattened.
-func (f *oldPublish) names(a *app) ([]string, error) {
+func (f *oldPublish) names(a *app, program string) ([]string, error) {
 	if f.org == "" || f.repositories == "" {
-		return nil, oci.Usage("it needs --repositories and --quay-org")
+		return nil, oci.Usage(program + " needs --repositories and --quay-org")
 	}
 	if a.creds.apiToken == "" {
-		return nil, oci.Usage("it needs --quay-api-token, or QUAY_API_TOKEN")
+		return nil, oci.Usage(program + " needs --quay-api-token, or QUAY_API_TOKEN")
 	}
-	host := strings.TrimSuffix(a.disc.quayHost, "/")
-	if host == "" {
-		host = quay.DefaultHost
-	}
+	host := cmp.Or(strings.TrimSuffix(a.disc.quayHost, "/"), quay.DefaultHost)
 	var refs []string
 	for name := range strings.SplitSeq(f.repositories, ",") {
 		if name = strings.TrimSpace(name); name == "" {
-			return nil, oci.Usage(fmt.Sprintf("--repositories %q holds an empty name", f.repositories))
+			return nil, oci.Usage(fmt.Sprintf("--repositories %q: a name is empty", f.repositories))
 		}
 		flat, err := publish.FlattenName(name)
 		if err != nil {

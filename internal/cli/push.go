@@ -69,9 +69,6 @@ func (a *app) push(ctx context.Context, file string, f *pushFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range plan.Warnings {
-		a.warnf(w)
-	}
 	opt := publish.PushOptions{Merge: f.merge, DisallowSingle: !f.single, FailFast: f.failFast, RequireExistsIn: f.existsIn, Deny: f.deny}
 	if opt.MergeOptions, err = f.lists.options(); err != nil {
 		return err

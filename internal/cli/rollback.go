@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/quaymaster/quaymaster/internal/journal"
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/publish"
 )
@@ -40,7 +39,7 @@ Done twice it changes nothing.`,
 
 func (a *app) rollback(ctx context.Context, f publishFlags, opt publish.UndoOptions) error {
 	path := f.journal
-	refs, err := journalRefs(path)
+	refs, err := publish.Journaled(path)
 	if err != nil {
 		return err
 	}
@@ -51,19 +50,4 @@ func (a *app) rollback(ctx context.Context, f publishFlags, opt publish.UndoOpti
 			return p.Undo(ctx, path, opt)
 		},
 	})
-}
-
-// journalRefs gives the tags that the run of a journal wrote: their registries are
-// those that rollback speaks to.
-func journalRefs(path string) ([]oci.Ref, error) {
-	j, err := journal.Look(path)
-	if err != nil {
-		return nil, err
-	}
-	defer j.Close()
-	var refs []oci.Ref
-	for _, t := range j.Written() {
-		refs = append(refs, t.Ref)
-	}
-	return refs, nil
 }

@@ -26,6 +26,8 @@ type far struct {
 	mu   sync.Mutex
 	came []sighting
 	trap *trap
+
+	broken outage
 }
 
 // A sighting is a request as the server saw it.
@@ -72,7 +74,7 @@ func (f *far) see(r *http.Request) quaytest.Fault {
 		f.trap = nil
 		t.do()
 	}
-	return quaytest.Fault{}
+	return f.broken.breaking(quaytest.Kind(r), r.URL.Path)
 }
 
 // set sets a trap.
