@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -53,16 +54,18 @@ func newFar(t *testing.T) *far {
 		}
 		fault := f.fault
 		f.mu.Unlock()
-		defer func() {
+		read := sync.OnceFunc(func() {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if blob {
 				f.now--
 			}
-		}()
+		})
+		defer read()
 		if fault != nil && fault(w, r) {
 			return
 		}
+		w = &served{ResponseWriter: w, before: read}
 		if q := r.URL.Query(); q.Has("mount") && !hasBlob(next, q.Get("from"), q.Get("mount")) {
 			r.URL.RawQuery = "" // as the specification wants it: the server underneath says 404
 		}
@@ -71,6 +74,22 @@ func newFar(t *testing.T) *far {
 	t.Cleanup(f.Close)
 	f.host = strings.TrimPrefix(f.URL, "http://")
 	return f
+}
+
+// A served calls before before it sends the last bytes of an answer: once they are
+// sent, the client may be at its next request.
+type served struct {
+	http.ResponseWriter
+	before func()
+	sent   int64
+}
+
+func (s *served) Write(p []byte) (int, error) {
+	s.sent += int64(len(p))
+	if size, err := strconv.ParseInt(s.Header().Get("Content-Length"), 10, 64); err != nil || s.sent >= size {
+		s.before()
+	}
+	return s.ResponseWriter.Write(p)
 }
 
 // hasBlob asks a registry whether repository has blob d.
