@@ -230,8 +230,8 @@ func (r *planReader) repository(repo string) (to oci.Ref, path string, err error
 	default:
 		to.Registry = r.opt.Registry
 	}
-	if !oci.ValidHost(to.Registry) {
-		return to, "", oci.Usage(fmt.Sprintf("%q is no registry: write host[:port]", to.Registry))
+	if again, err := oci.ParseRef(to.Registry+"/a", ""); err != nil || again.Registry != to.Registry {
+		return to, "", oci.Usage(fmt.Sprintf("%q is no registry: write host[:port], with a dot or a port unless it is localhost", to.Registry))
 	}
 	if path, err = r.naming.name(repo); err != nil {
 		return to, "", err

@@ -150,6 +150,8 @@ plan.yaml:1:44: item 1: repository "a/b/c": it has to be NAMESPACE/REPOSITORY, o
 		{"kinds that differ", opt, "- {pull_url: a:1, tags: {r: [x]}}\n- {pull_url: a:1, tags: {r: [y]}, kind: source}\n",
 			`plan.yaml:2:3: item 2: it says other than item 1 what reg.example/a:1 is`},
 		{"a name for no namespace", publish.PlanOptions{Namespace: "org"}, "- {pull_url: q.io/a:1, tags: {q.io/r: [x]}}\n", `plan.yaml: it has a namespace and no registry`},
+		{"a registry that is none", publish.PlanOptions{Registry: "quay"}, "- {pull_url: q.io/a:1, tags: {r: [x]}}\n",
+			`plan.yaml:1:31: item 1: "quay" is no registry: write host[:port], with a dot or a port unless it is localhost`},
 		{"an unknown policy", publish.PlanOptions{Registry: "q.io", Names: "flat"}, "- {pull_url: q.io/a:1, tags: {r: [x]}}\n",
 			`plan.yaml: repository names "flat": write nested, flatten, or a template of {namespace}, {repo} and {name}`},
 	}
@@ -185,11 +187,16 @@ func TestPlanBounds(t *testing.T) {
 	for i := range 2000 {
 		fmt.Fprintf(&bomb, "- {pull_url: a:%d, tags: *t}\n", i+1)
 	}
+	var keys strings.Builder
+	for n := range 400_000 {
+		fmt.Fprintf(&keys, "k%d: v\n", n)
+	}
 	for name, text := range map[string]string{
 		"brackets":             strings.Repeat("[", 1<<20),
 		"braces":               strings.Repeat("{a: ", 1<<18),
 		"lists of lists":       strings.Repeat("- ", 1<<18),
 		"keys of keys":         strings.Repeat("? ", 1<<18),
+		"keys":                 keys.String(),
 		"a billion laughs":     laughs + "items: *a9\n",
 		"an alias of itself":   "- &a {pull_url: *a, tags: {r: [*a]}}\n",
 		"aliases in circles":   "items: &a *b\nregistry: &b *a\n",

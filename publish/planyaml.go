@@ -17,6 +17,8 @@ const (
 	// indentation; plans need 8. The parser's time grows with its square, and
 	// faster beyond.
 	maxNesting = 100
+	// maxKeys bounds the lines of one block, for the same reason.
+	maxKeys = 10_000
 	// maxNodes bounds the parts of a plan that are looked at. An alias counts as
 	// what it stands for, so that few lines can't stand for very many.
 	maxNodes = 2_000_000
@@ -41,8 +43,8 @@ func (r *planReader) parseYAML(raw []byte) ast.Node {
 		// A tab can't be part of a string then, and YAML has no tabs in front of keys.
 		raw = bytes.ReplaceAll(raw, []byte("\t"), []byte(" "))
 	}
-	if at, deep := nests(raw); deep {
-		r.fault(at, "nested deeper than %d", maxNesting)
+	if at, why := unfit(raw); why != "" {
+		r.fault(at, "%s", why)
 		return nil
 	}
 	file, err := parser.ParseBytes(raw, 0)
@@ -76,11 +78,27 @@ func (r *planReader) parseYAML(raw []byte) ast.Node {
 	return bodies[0]
 }
 
-// nests reports whether raw nests too deep, and where. It counts more than there is
-// where brackets are part of words; no plan has many of those.
-func nests(raw []byte) (at place, deep bool) {
+// unfit says why raw isn't given to the parser, and where that is; "" if it is. It
+// counts more brackets than there are where they are part of words; no plan has many
+// of those.
+func unfit(raw []byte) (at place, why string) {
+	deep := fmt.Sprintf("nested deeper than %d", maxNesting)
+	var keys [maxNesting + 2]int // lines of the blocks that are open, by their column
 	line, depth, start, leading := 1, 0, 0, true
 	for i, c := range raw {
+		column := i - start + 1
+		if leading && c != ' ' && c != '\n' && c != '\r' && c != '#' && depth == 0 {
+			if column > maxNesting {
+				return place{line, column}, deep
+			}
+			clear(keys[column+1:])
+			if c != '-' { // an element of a list, where another block begins
+				keys[column]++
+			}
+			if keys[column] > maxKeys {
+				return place{line, column}, fmt.Sprintf("more than %d keys", maxKeys)
+			}
+		}
 		switch c {
 		case '\n':
 			line, start, leading = line+1, i+1, true
@@ -90,17 +108,14 @@ func nests(raw []byte) (at place, deep bool) {
 		case ']', '}':
 			depth = max(depth-1, 0)
 		case ' ', '-', '?', ':': // what a block's level begins with
-			if leading && i-start > maxNesting && depth == 0 {
-				return place{line, i - start + 1}, true
-			}
 			continue
 		}
 		leading = false
 		if depth > maxNesting {
-			return place{line, i - start + 1}, true
+			return place{line, column}, deep
 		}
 	}
-	return place{}, false
+	return place{}, ""
 }
 
 func firstLine(s string) string {
