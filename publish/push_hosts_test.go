@@ -1,0 +1,104 @@
+package publish_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/quaymaster/quaymaster/internal/imagetest"
+	"github.com/quaymaster/quaymaster/oci"
+	"github.com/quaymaster/quaymaster/publish"
+)
+
+// A plan may go to several registries: manifests are read once for all of them, and
+// what fails at one is put back at the others.
+func TestPushToSeveralRegistries(t *testing.T) {
+	s := newStage(t, plainArena)
+	other := plainArena(t)
+	img := s.cast.list("amd64=1", "arm64=2")
+	s.from.push("src/a:1", img)
+	plan := func() *publish.Plan {
+		p, err := publish.ParsePlan("p", fmt.Appendf(nil, "- pull_url: src/a:1\n  tags:\n    %s/org/a: [x]\n    %s/org/b: [x]\n", s.to.host, other.host), publish.PlanOptions{SourceRegistry: s.from.host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	s.from.on(nil)
+	r, err := s.pub.Push(t.Context(), plan(), s.opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.to.means("org/a:x", img)
+	other.means("org/b:x", img)
+	if r.Totals[publish.Pushed] != 2 {
+		t.Errorf("totals %v", r.Totals)
+	}
+	for _, d := range []oci.Digest{img.Desc.Digest, img.Children[0].Desc.Digest, img.Children[1].Desc.Digest} {
+		reads := 0
+		for _, asked := range s.from.requests() {
+			if asked == "GET /v2/src/a/manifests/"+string(d) || d == img.Desc.Digest && asked == "GET /v2/src/a/manifests/1" {
+				reads++
+			}
+		}
+		if reads != 1 {
+			t.Errorf("%s was read %d times", d, reads)
+		}
+	}
+
+	s.from.push("src/a:1", s.cast.list("amd64=3", "arm64=4"))
+	hook, _ := failing("PUT", "/org/b/manifests/x", 403, 1000)
+	other.on(hook)
+	if _, err := s.pub.Push(t.Context(), plan(), s.opt); err == nil {
+		t.Error("no error")
+	}
+	s.to.means("org/a:x", img)
+	other.means("org/b:x", img)
+}
+
+// Signatures go along: of a whole source those of all that it has, of a merged list
+// those of images that were copied; and they are taken back with the rest.
+func TestPushCarriesSignatures(t *testing.T) {
+	staged(t, func(t *testing.T, s *stage) {
+		img := s.cast.list("amd64=1", "arm64=2")
+		s.from.push("src/a:1", img)
+		signatures := map[string]imagetest.Image{}
+		for n, d := range []oci.Digest{img.Desc.Digest, img.Children[0].Desc.Digest} {
+			tag := "sha256-" + d.Encoded() + ".sig"
+			signatures[tag] = s.cast.image(fmt.Sprintf("amd64=signature%d", n))
+			s.from.push("src/a:"+tag, signatures[tag])
+		}
+		s.to.push("org/merged:x", s.cast.list("s390x=3"))
+		hook, _ := failing("PUT", "/org/whole/manifests/x", 403, 1)
+		s.to.on(hook)
+		if _, err := s.push("src/a:1 > whole:x"); err == nil {
+			t.Error("no error")
+		}
+		for tag := range signatures {
+			if _, raw := s.to.get("org/whole:" + tag); raw != nil {
+				t.Errorf("%s is left behind", tag)
+			}
+		}
+		r := s.mustPush("src/a:1 > whole:x merged:x")
+		s.is(r, "org/merged:x merged, org/whole:x pushed")
+		root := "sha256-" + img.Desc.Digest.Encoded() + ".sig"
+		for tag, want := range signatures {
+			s.to.means("org/whole:"+tag, want)
+			if tag != root {
+				s.to.means("org/merged:"+tag, want)
+			}
+		}
+		if _, raw := s.to.get("org/merged:" + root); raw != nil {
+			t.Error("the merged list has the signature of another")
+		}
+		n := 0
+		for _, c := range r.Items[0].Changes {
+			if c.Companion == "signature" && strings.HasSuffix(c.Reference, ".sig") {
+				n++
+			}
+		}
+		if n != 3 {
+			t.Errorf("%d signatures in the report, want 3", n)
+		}
+	})
+}
