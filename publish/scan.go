@@ -63,10 +63,10 @@ func (r *run) scan(ctx context.Context, repo oci.Ref, wanted []string) (*scan, e
 		err = s.readIndexes(ctx, at, indexes, true, r.atOnce())
 	}
 	switch gone := (*absentError)(nil); {
+	case ctx.Err() != nil: // before all else: what wasn't asked any more is no error
+		return nil, context.Cause(ctx)
 	case err == nil:
 		return s, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
 	case errors.As(err, &gone):
 		return nil, oci.Wrap(gone.error, "list tags of", s.repo.Name(), oci.Descriptor{})
 	}
@@ -200,7 +200,7 @@ func (s *scan) listRegistry(ctx context.Context, at *registry.Repository, wanted
 		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
+		g.Go(safely(func() error {
 			d, err := meaning(gctx, at, tag)
 			switch {
 			case err != nil || d.MediaType == "":
@@ -215,7 +215,7 @@ func (s *scan) listRegistry(ctx context.Context, at *registry.Repository, wanted
 				isIndex[d.Digest] = true
 			}
 			return nil
-		})
+		}))
 	}
 	err := g.Wait()
 	indexes := make([]oci.Digest, 0, len(isIndex))
@@ -248,16 +248,22 @@ func meaning(ctx context.Context, at *registry.Repository, tag string) (oci.Desc
 func (s *scan) readIndexes(ctx context.Context, at *registry.Repository, indexes []oci.Digest, tagged bool, atOnce int) error {
 	seen := map[oci.Digest]bool{}
 	for ; len(indexes) > 0; tagged = false {
+		var level []oci.Digest
+		for _, d := range indexes {
+			if _, known := s.children[d]; !known && !seen[d] {
+				seen[d] = true
+				level = append(level, d)
+			}
+		}
 		var mu sync.Mutex
 		var next []oci.Digest
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
-		for _, d := range indexes {
-			if _, known := s.children[d]; known || seen[d] || gctx.Err() != nil {
-				continue
+		for _, d := range level {
+			if gctx.Err() != nil {
+				break
 			}
-			seen[d] = true
-			g.Go(func() error {
+			g.Go(safely(func() error {
 				children, nested, err := entries(gctx, at, d)
 				switch {
 				case registry.Absent(err) && !tagged:
@@ -271,7 +277,7 @@ func (s *scan) readIndexes(ctx context.Context, at *registry.Repository, indexes
 				defer mu.Unlock()
 				next = append(next, nested...)
 				return s.enter(d, children)
-			})
+			}))
 		}
 		if err := g.Wait(); err != nil {
 			return err
@@ -325,7 +331,7 @@ func (s *scan) referrers(ctx context.Context, at *registry.Repository, digests [
 		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
+		g.Go(safely(func() error {
 			for desc, err := range at.Referrers(gctx, d, "") {
 				if err != nil {
 					return err
@@ -338,7 +344,7 @@ func (s *scan) referrers(ctx context.Context, at *registry.Repository, digests [
 				}
 			}
 			return nil
-		})
+		}))
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err

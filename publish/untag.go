@@ -133,7 +133,7 @@ func (r *run) followReferrers(ctx context.Context, s *scan, f follower) error {
 		}
 		referrers, err := s.referrers(ctx, at, asked, r.atOnce())
 		switch {
-		case err != nil && ctx.Err() != nil:
+		case ctx.Err() != nil: // before all else, as in scan
 			return context.Cause(ctx)
 		case err != nil:
 			return notWhole(s.repo, err)
