@@ -1,6 +1,8 @@
 package index_test
 
 import (
+	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -153,5 +155,24 @@ func TestPubtoolsStyle(t *testing.T) {
 }`
 	if string(res.Raw) != want {
 		t.Errorf("got %s\nwant %s", res.Raw, want)
+	}
+}
+
+// What is indented 28 deep is a hundred times as long, and must be neither kept nor
+// copied once for each depth: a list of 4 MiB would take gigabytes.
+func TestMergeOfDeepLists(t *testing.T) {
+	deep := strings.Repeat(`{"a":`, 28) + "[1" + strings.Repeat(",1", 200_000) + "]" + strings.Repeat("}", 28)
+	source, dest := list(t, oci.MediaTypeIndex, `"x":`+deep, "linux/amd64=aa"), list(t, oci.MediaTypeIndex, "", "linux/386=bb")
+	for _, style := range []index.Style{index.Compact, index.Pubtools} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := index.Merge(source, dest, index.Options{Style: style})
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 64<<20 {
+			t.Errorf("%q: %d MiB were allocated for a list of %d KiB", style, got>>20, len(source.Raw)>>10)
+		}
+		if tooLong := style == index.Pubtools; errors.Is(err, oci.ErrTooLarge) != tooLong {
+			t.Errorf("%q: got %v, want too large: %t", style, err, tooLong)
+		}
 	}
 }

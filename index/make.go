@@ -117,7 +117,11 @@ func styled(raw []byte, style Style) ([]byte, error) {
 		err := json.Compact(&b, raw)
 		return b.Bytes(), err
 	case Pubtools:
-		return pubtools(raw), nil
+		out := pubtools(raw, oci.MaxManifestSize)
+		if len(out) > oci.MaxManifestSize {
+			return nil, fmt.Errorf("the list in the style of %s: %w (limit %d)", style, oci.ErrTooLarge, oci.MaxManifestSize)
+		}
+		return out, nil
 	}
 	return nil, fmt.Errorf("%w: no style of JSON: %q (pubtools)", oci.ErrUsage, style)
 }
@@ -161,7 +165,7 @@ func (m *maker) ordered() bool {
 func said(values []json.RawMessage) []string {
 	out := make([]string, len(values))
 	for i, v := range values {
-		out[i] = string(pubtools(v))
+		out[i] = spelling(v)
 	}
 	return out
 }
@@ -175,7 +179,7 @@ func rest(raw []byte) (map[string]string, error) {
 	out := map[string]string{}
 	for key, v := range top {
 		if key != "manifests" && key != "mediaType" {
-			out[key] = string(pubtools(v))
+			out[key] = spelling(v)
 		}
 	}
 	return out, nil

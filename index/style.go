@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -11,20 +12,30 @@ import (
 
 // pubtools gives raw, which is valid JSON, as Python's json.dumps(sort_keys=True,
 // indent=4) writes what it reads: members by code points, everything but printable
-// ASCII escaped. Numbers stay as they are spelt. Each value has one spelling, so it
-// serves to compare as well.
+// ASCII escaped. Numbers stay as they are spelt. It stops soon behind limit bytes:
+// indenting may make a hundred times as much of raw.
 //
 // Source: Python's json module (3.11): encoder.py.
-func pubtools(raw []byte) []byte {
-	w := writer{in: raw}
+func pubtools(raw []byte, limit int) []byte {
+	w := writer{in: raw, indent: 4, limit: limit}
 	w.value(0)
 	return w.out.Bytes()
 }
 
+// spelling gives the value raw, which is valid JSON, in its one spelling: as pubtools
+// does, in one line. It serves to compare.
+func spelling(raw []byte) string {
+	w := writer{in: raw, limit: math.MaxInt}
+	w.value(0)
+	return w.out.String()
+}
+
 // A writer is at a value of in, which is valid JSON.
 type writer struct {
-	in  []byte
-	out bytes.Buffer
+	in     []byte
+	out    bytes.Buffer
+	indent int // 0: all in one line
+	limit  int // of out
 }
 
 // space skips white space.
@@ -65,9 +76,12 @@ func (w *writer) more(end byte) bool {
 	return true
 }
 
+// line begins a line. Behind the limit nobody looks at what there is.
 func (w *writer) line(depth int) {
-	w.out.WriteByte('\n')
-	w.out.WriteString(strings.Repeat("    ", depth))
+	if w.indent > 0 && w.out.Len() <= w.limit {
+		w.out.WriteByte('\n')
+		w.out.WriteString(strings.Repeat(" ", depth*w.indent))
+	}
 }
 
 func (w *writer) array(depth int) {
@@ -89,29 +103,38 @@ func (w *writer) array(depth int) {
 
 func (w *writer) object(depth int) {
 	type member struct {
-		key   []rune
-		value []byte
+		key      []rune
+		from, to int // in out
 	}
 	var members []member
 	w.in = w.in[1:]
-	for w.more('}') {
-		key := w.text()
-		w.space()
-		v := writer{in: w.in[1:]} // behind the colon
-		v.value(depth)
-		w.in = v.in
-		members = append(members, member{key, v.out.Bytes()})
-	}
-	slices.SortFunc(members, func(a, b member) int { return slices.Compare(a.key, b.key) })
 	w.out.WriteByte('{')
-	for i, m := range members {
-		if i > 0 {
+	start := w.out.Len()
+	for w.more('}') {
+		if len(members) > 0 {
 			w.out.WriteByte(',')
 		}
+		m := member{from: w.out.Len()}
 		w.line(depth)
+		m.key = w.text()
 		escape(&w.out, m.key)
 		w.out.WriteString(": ")
-		w.out.Write(m.value)
+		w.space()
+		w.in = w.in[1:] // the colon
+		w.value(depth)
+		m.to = w.out.Len()
+		members = append(members, m)
+	}
+	if byKey := func(a, b member) int { return slices.Compare(a.key, b.key) }; !slices.IsSortedFunc(members, byKey) {
+		slices.SortFunc(members, byKey)
+		was := bytes.Clone(w.out.Bytes()[start:])
+		w.out.Truncate(start)
+		for i, m := range members {
+			if i > 0 {
+				w.out.WriteByte(',')
+			}
+			w.out.Write(was[m.from-start : m.to-start])
+		}
 	}
 	if len(members) > 0 {
 		w.line(depth - 1)
