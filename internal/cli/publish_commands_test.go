@@ -160,7 +160,7 @@ func cmdInterrupted(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	}
-	cmd := exec.Command(path, args[5:]...) //nolint:noctx // it is to be ended by a signal
+	cmd := exec.Command(path, args[5:]...)
 	cmd.Dir = ts.Getenv("WORK")
 	for _, name := range []string{"HOME", "GORACE", "QUAYMASTER_PLAIN_HTTP", "QUAYMASTER_RATE_LIMIT", "QUAYMASTER_QUAY_HOST", "QUAYMASTER_DEST_CREDS"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))

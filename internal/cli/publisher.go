@@ -90,6 +90,9 @@ func (a *app) publisher(sources, dests []oci.Ref, f *publishFlags) (*office, err
 	if len(sources) > 0 {
 		from = &side{name: source, hosts: hostsOf(sources)}
 		sides = append(sides, from)
+		if a.creds.srcCreds == "" && slices.Equal(from.hosts, to.hosts) {
+			from = to // who writes there reads there
+		}
 	}
 	if err := errors.Join(a.oneHost(sides...), a.oneEach(from, to)); err != nil {
 		return nil, err

@@ -82,21 +82,7 @@ func tidy(r *publish.Report) {
 func (a *app) published(r *publish.Report, err error) error {
 	told := false
 	for _, i := range r.Items {
-		here := false // an item's error is that of its tags, where these have any
-		for _, c := range i.Changes {
-			for _, w := range c.Warnings {
-				a.warnf(c.Reference + ": " + w)
-			}
-			if c.Error != "" && (c.Status == publish.Failed || c.Status == publish.Conflict) {
-				here = true
-				a.tellFailure(c.Reference, c.Error)
-			}
-		}
-		if i.Error != "" && !here && len(r.Items) > 1 {
-			here = true
-			a.tellFailure(i.Source, i.Error)
-		}
-		told = told || here
+		told = a.tellItem(i, len(r.Items) > 1) || told
 	}
 	for _, c := range r.Undone {
 		if c.Error != "" && !tellsOf(r, c) {
@@ -120,6 +106,38 @@ func (a *app) published(r *publish.Report, err error) error {
 		return err
 	}
 	return errors.Join(errReported, err)
+}
+
+// tellItem tells warnings and errors of an item, and reports whether there were errors
+// to tell. What failed its tags alike is told once. The error of the item itself is the
+// run's, unless there are several.
+func (a *app) tellItem(i publish.ItemReport, several bool) (told bool) {
+	var failed []publish.Change
+	for _, c := range i.Changes {
+		for _, w := range c.Warnings {
+			if !strings.HasPrefix(w, c.Reference) {
+				w = c.Reference + ": " + w
+			}
+			a.warnf(w)
+		}
+		if c.Error != "" && (c.Status == publish.Failed || c.Status == publish.Conflict) {
+			failed = append(failed, c)
+		}
+	}
+	alike := func(c publish.Change) bool { return c.Error == failed[0].Error }
+	switch {
+	case len(failed) > 1 && i.Source != "" && !slices.ContainsFunc(failed, func(c publish.Change) bool { return !alike(c) }):
+		a.tellFailure(i.Source, failed[0].Error)
+	case len(failed) > 0:
+		for _, c := range failed {
+			a.tellFailure(c.Reference, c.Error)
+		}
+	case i.Error != "" && several:
+		a.tellFailure(i.Source, i.Error)
+	default:
+		return false
+	}
+	return true
 }
 
 // forceText says how to undo what somebody else has moved, where there is such.

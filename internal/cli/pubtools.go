@@ -103,6 +103,8 @@ func (f *oldPublish) logins(a *app, sources, dests []oci.Ref) error {
 		return nil
 	}
 	switch from, to := hostsOf(sources), hostsOf(dests); {
+	case len(to) > 1:
+		return oci.Usage(fmt.Sprintf("--%squay-user is for one registry, but this run speaks to %s; use quaymaster login HOST, or an auth file", f.prefix, strings.Join(to, " and ")))
 	case len(to) == 0 || f.sourceUser == "" && slices.Equal(from, to):
 		a.creds.username, a.creds.password = f.user, f.password
 	default:

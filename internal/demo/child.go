@@ -18,6 +18,7 @@ type program struct {
 	flags []string
 	dir   string // where it runs; also in place of the user's home, so that no login of theirs is read
 	out   io.Writer
+	env   []string // more of the environment
 }
 
 // run prints the command line, then runs it, with its output going where ours goes.
@@ -33,6 +34,7 @@ func (p program) run(ctx context.Context, args ...string) error {
 	fmt.Fprintln(p.out, "\n$ "+strings.Join(line, " "))
 	cmd := exec.CommandContext(ctx, p.path, all...)
 	cmd.Env = append(os.Environ(), "HOME="+p.dir, "DOCKER_CONFIG="+p.dir, "REGISTRY_AUTH_FILE=", "XDG_RUNTIME_DIR="+p.dir)
+	cmd.Env = append(cmd.Env, p.env...)
 	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if err := cmd.Run(); err != nil {

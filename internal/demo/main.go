@@ -98,6 +98,13 @@ func demo(ctx context.Context, path string, out io.Writer) (err error) {
 	if err := s.second(want); err != nil {
 		return err
 	}
+	pub, err := newPublication(ctx, p, server, quay)
+	if err != nil {
+		return err
+	}
+	if err := pub.play(want); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "\ndemo: ok (%.1f s)\n", time.Since(began).Seconds())
 	return nil
 }
