@@ -83,8 +83,8 @@ func (c *Client) tagPages(ctx context.Context, repo string, opt TagOptions, yiel
 		start  time.Time
 	}
 	seen := map[entry]bool{}
-	barren := 0                    // pages in a row with nothing new
 	shifted, again := false, false // entries came twice; the second reading
+	listed := 0                    // entries, those left out too
 	for page := 1; ; page++ {
 		tags, more, n, err := c.tagPage(ctx, repo, opt, page, tagsPerPage)
 		if err != nil {
@@ -105,22 +105,19 @@ func (c *Client) tagPages(ctx context.Context, repo string, opt TagOptions, yiel
 		if again && shifted { // what is behind a known entry is known
 			return nil
 		}
+		if len(fresh) == 0 && len(tags) > 0 && (more || n >= tagsPerPage) {
+			return loop(page, "the server gives the same tags again")
+		}
 		if !more || n == 0 {
 			if !shifted {
 				return nil
 			}
 			// What was pushed in between is on a page that was read before, and
 			// was on one to come if it moved.
-			again, shifted, barren, page = true, false, 0, 0
+			again, shifted, page = true, false, 0
 			continue
 		}
-		if barren++; len(fresh) > 0 {
-			barren = 0
-		}
-		switch {
-		case barren == 2:
-			return loop(page, "the server gives the same tags again")
-		case len(seen) > maxListing:
+		if listed += n; listed > maxListing {
 			return fmt.Errorf("%w: over %d tags: %w", oci.ErrIncomplete, maxListing, oci.ErrTooLarge)
 		}
 	}

@@ -78,6 +78,23 @@ func TestTagsThatMoveMeanwhile(t *testing.T) {
 	}
 }
 
+// A server that once starts over, and then has nothing more, has hidden a page.
+func TestTagsOfAPageTwice(t *testing.T) {
+	var tags []any
+	for i := range int64(250) {
+		tags = append(tags, tagJSON(fmt.Sprint("t", i), 1000-i, 0))
+	}
+	asked := 0
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		pages := map[int][]any{1: tags[:100], 2: tags[:100]}
+		_, _ = io.WriteString(w, toJSON(map[string]any{"tags": append([]any{}, pages[asked]...), "has_additional": asked < 3}))
+	})
+	if got, err := tagsOf(t, c, quay.TagOptions{}); !errors.Is(err, oci.ErrIncomplete) {
+		t.Errorf("got %d tags, %v, want an incomplete listing", len(got), err)
+	}
+}
+
 func TestTagsThatNeverEnd(t *testing.T) {
 	n := 0
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
