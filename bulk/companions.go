@@ -94,7 +94,7 @@ type accompanied struct {
 // A repository is what is known of one that images are in.
 type repository struct {
 	finder *companion.Finder // nil where the source can't say
-	given  map[string]bool   // companions that were given, by tag or digest
+	given  map[oci.Ref]bool  // companions that were given, by their names at the destination
 }
 
 // maxRepositories is how many are remembered. A listing goes by repository; that
@@ -112,7 +112,7 @@ func (a *accompanied) repository(item oci.Item, src oci.Source) *repository {
 			delete(a.repos, a.recent[0])
 			a.recent = a.recent[1:]
 		}
-		r = &repository{given: map[string]bool{}}
+		r = &repository{given: map[oci.Ref]bool{}}
 		a.repos[name] = r
 		a.recent = append(a.recent, name)
 	}
@@ -181,26 +181,33 @@ func (a *accompanied) count(change func()) {
 }
 
 // give hands out p's image and what is about it. What was given already, or the
-// listing gives itself, comes once.
+// listing gives itself, comes once for each place that it goes to.
 func (a *accompanied) give(p *party, yield func(oci.Item, error) bool) bool {
 	if p.err != nil {
 		return yield(p.item, p.err)
 	}
+	to, err := a.opt.name(p.item)
+	if err != nil {
+		return yield(p.item, nil) // who copies it says so; what is about it has no place either
+	}
 	r := a.repository(p.item, nil)
 	if _, _, ok := companion.ParseTag(p.item.Ref.Tag); ok || p.item.Ref.Tag == "" {
-		name := cmp.Or(p.item.Ref.Tag, string(p.item.Desc.Digest))
-		if r.given[name] {
+		own := to
+		if own.Tag != "" {
+			own.Digest = ""
+		}
+		if r.given[own] {
 			a.count(func() { a.added-- }) // it was counted twice
 			a.takeRoot(p.item)
 			return true
 		}
-		r.given[name] = true
+		r.given[own] = true
 	}
 	var items []oci.Item
 	for _, c := range p.found {
-		if name := cmp.Or(c.Tag, string(c.Desc.Digest)); !r.given[name] {
-			r.given[name] = true
-			items = append(items, a.item(p.item, c))
+		if item := companionItem(p.item, to, c); !r.given[item.To] {
+			r.given[item.To] = true
+			items = append(items, item)
 		}
 	}
 	a.count(func() { a.added += len(items) })
@@ -215,20 +222,13 @@ func (a *accompanied) give(p *party, yield func(oci.Item, error) bool) bool {
 	return true
 }
 
-// item makes an image of c, which is about that of subject.
-func (a *accompanied) item(subject oci.Item, c companion.Companion) oci.Item {
-	name := func(r oci.Ref) oci.Ref {
-		r.Tag, r.Digest = c.Tag, ""
-		if c.Tag == "" {
-			r.Digest = c.Desc.Digest
-		}
-		return r
-	}
-	item := oci.Item{Ref: subject.Ref, Desc: c.Desc, IsIndex: oci.IsIndexType(c.Desc.MediaType), Bytes: -1}
+// companionItem makes an image of c, which is about that of subject, which goes to to.
+func companionItem(subject oci.Item, to oci.Ref, c companion.Companion) oci.Item {
+	item := oci.Item{Ref: subject.Ref, Desc: c.Desc, IsIndex: oci.IsIndexType(c.Desc.MediaType), Bytes: -1, To: to}
 	item.Ref.Tag, item.Ref.Digest = c.Tag, ""
 	item.Desc.Annotations = nil
-	if to, err := a.opt.name(subject); err == nil { // else it has no name either
-		item.To = name(to)
+	if item.To.Tag, item.To.Digest = c.Tag, ""; c.Tag == "" {
+		item.To.Digest = c.Desc.Digest
 	}
 	return item
 }

@@ -13,6 +13,9 @@ import (
 const (
 	// maxNested is how deep an index may hold indexes: as deep as they are copied.
 	maxNested = 4
+	// maxSubjects bounds the manifests of one image that are asked about: as many as
+	// are copied.
+	maxSubjects = 10_000
 	// maxRoots is how many bytes of manifests may be kept until their images are
 	// copied: 8 MiB. What is beyond is read again.
 	maxRoots = 8 << 20
@@ -107,6 +110,9 @@ func (a *accompanied) subjects(ctx context.Context, src oci.Source, p *party) ([
 		for _, child := range m.Manifests {
 			if seen[child.Digest] {
 				continue
+			}
+			if len(all) == maxSubjects {
+				return fmt.Errorf("%w: more than %d manifests", oci.ErrTooLarge, maxSubjects)
 			}
 			seen[child.Digest] = true
 			all = append(all, child.Digest)
