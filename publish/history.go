@@ -69,12 +69,17 @@ func (p *Publisher) reader(host string) *quay.Client {
 	return &quay.Client{Host: host, HTTP: p.Dest.HTTP, PlainHTTP: p.Dest.PlainHTTP}
 }
 
+// notQuay reports whether an error of the API shows that no Quay answers: Quay's own
+// 404 names its type.
+func notQuay(err error) bool {
+	e, _ := errors.AsType[*quay.StatusError](err)
+	return errors.Is(err, quay.ErrNotQuay) || e != nil && e.Status == http.StatusNotFound && e.Type == ""
+}
+
 // explainAPI says what the user may do about an error of host's API.
 func (p *Publisher) explainAPI(err error, host string) error {
-	e, _ := errors.AsType[*quay.StatusError](err)
 	switch {
-	case errors.Is(err, quay.ErrNotQuay), e != nil && e.Status == http.StatusNotFound && e.Type == "":
-		// Quay's own 404 names its type.
+	case notQuay(err):
 		return fmt.Errorf("%w: only a Quay keeps histories, and %s doesn't answer as one: %w", oci.ErrUnsupported, host, err)
 	case p.quay(host) == nil && quay.NotVisible(err):
 		return fmt.Errorf("%w: without an API token only public repositories have a history: %w", oci.ErrDenied, err)

@@ -99,6 +99,8 @@ func (s *scan) listQuay(ctx context.Context, api *quay.Client) ([]oci.Digest, er
 	pages := 0
 	for page, err := range api.TagPages(ctx, s.repo.Repository, opt) {
 		switch {
+		case notQuay(err):
+			return nil, fmt.Errorf("%w: %s doesn't answer as a Quay; leave the API token away, or name its Quay (--quay-host): %w", oci.ErrUnsupported, s.repo.Registry, err)
 		case err != nil && errors.Is(err, oci.ErrNotFound) && !errors.Is(err, oci.ErrIncomplete):
 			return nil, &absentError{err}
 		case err != nil:

@@ -144,7 +144,7 @@ func (r *run) noRepository(ctx context.Context, ref oci.Ref) (bool, error) {
 	}
 	_, err := client.Repository(ctx, ref.Repository)
 	switch {
-	case err == nil, errors.Is(err, oci.ErrDenied):
+	case err == nil, errors.Is(err, oci.ErrDenied), notQuay(err): // no Quay's 404 proves nothing
 		return false, nil
 	case quay.NotVisible(err):
 		return true, nil
