@@ -129,18 +129,21 @@ func add(taken, to []entry) {
 // nothing of to went, so those about nothing stay as well.
 func addAttestations(taken, to []entry, images []oci.Digest, whole bool) {
 	in := setOf(taken)
-	said, have := map[oci.Digest]bool{}, map[oci.Digest]bool{}
+	// One manifest may attest to several images: it is an entry for each.
+	type bond struct{ attestation, about oci.Digest }
+	said, have, bonds := map[oci.Digest]bool{}, map[oci.Digest]bool{}, map[bond]bool{}
 	for _, e := range taken {
 		if e.attests {
-			said[e.about], have[e.Digest] = true, true
+			said[e.about], have[e.Digest], bonds[bond{e.Digest, e.about}] = true, true, true
 		}
 	}
-	there, seen := map[oci.Digest]bool{}, map[oci.Digest]bool{}
+	there, seen := map[oci.Digest]bool{}, map[bond]bool{}
 	for i := range to {
 		e := &to[i]
 		there[e.Digest] = true
 		if e.attests {
-			e.again, seen[e.Digest] = seen[e.Digest], true
+			b := bond{e.Digest, e.about}
+			e.again, seen[b] = seen[b], true
 		}
 	}
 	for _, e := range to {
@@ -150,7 +153,7 @@ func addAttestations(taken, to []entry, images []oci.Digest, whole bool) {
 	}
 	follow(to, images)
 	for i := range to {
-		if e := &to[i]; e.attests && have[e.Digest] {
+		if e := &to[i]; e.attests && bonds[bond{e.Digest, e.about}] {
 			e.stays = false
 		}
 	}
