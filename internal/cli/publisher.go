@@ -195,6 +195,9 @@ func hostsOf(refs []oci.Ref) []string {
 func references(args []string) ([]oci.Ref, error) {
 	var refs []oci.Ref
 	for _, arg := range args {
+		if strings.Contains(arg, "{") { // --guard-tag needs no value, so it takes none that stands apart
+			return nil, oci.Usage(fmt.Sprintf("%q is no reference; a template of guard tags is written --guard-tag=%s", arg, arg))
+		}
 		ref, err := oci.ParseRef(strings.TrimPrefix(arg, "registry://"), "")
 		if err != nil {
 			return nil, err
