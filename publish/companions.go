@@ -96,7 +96,7 @@ func (c *carriage) work(ctx context.Context) error {
 	var g errgroup.Group // each says by itself what is wrong
 	g.SetLimit(c.p.questions())
 	for i := range c.loads {
-		g.Go(func() error { return c.failed(&c.loads[i], c.look(ctx, &c.loads[i])) })
+		g.Go(safely(func() error { return c.failed(&c.loads[i], c.look(ctx, &c.loads[i])) }))
 	}
 	if err := g.Wait(); err != nil {
 		c.rest(err)
@@ -190,19 +190,22 @@ func (c *carriage) decide(ctx context.Context, l *load, old state) error {
 	return nil
 }
 
-// leaveOut takes out what is about companions that won't be at the destination.
+// leaveOut takes out what is about companions that won't be at the destination. One
+// that is about several images may be kept out by one tag and be there by another.
 func (c *carriage) leaveOut() {
-	left := map[oci.Digest]bool{}
-	for i := range c.loads {
-		l := &c.loads[i]
+	kept, there := map[oci.Digest]bool{}, map[oci.Digest]int{}
+	for _, l := range c.loads {
 		if l.change.Status == Kept {
-			left[l.Desc.Digest] = true
+			kept[l.Desc.Digest] = true
+		} else {
+			there[l.Desc.Digest]++
 		}
 	}
 	for i := range c.loads {
-		if l := &c.loads[i]; l.write && left[l.Subject] {
+		if l := &c.loads[i]; l.write && kept[l.Subject] && there[l.Subject] == 0 {
 			l.write, l.change.Status, l.change.New = false, Kept, l.change.Old
-			left[l.Desc.Digest] = true
+			kept[l.Desc.Digest] = true
+			there[l.Desc.Digest]--
 		}
 	}
 }

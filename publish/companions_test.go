@@ -249,6 +249,32 @@ func TestNoSignatureIsLost(t *testing.T) {
 	}
 }
 
+// One SBOM of two images. The destination has its own of one of them, which stays;
+// for the other the SBOM goes along, and so does what is about it.
+func TestCompanionOfTwoImages(t *testing.T) {
+	v := newVoyage(t, quaytest.Options{}, quaytest.Options{})
+	child := imagetest.New(imagetest.Linux, nil, imagetest.Random(1, 1000))
+	root := imagetest.Index(child)
+	v.push(v.from, "org/src", "v1", root)
+	sbom, theirs := v.signedBy(nil, "sbom"), v.signedBy(nil, "their sbom")
+	v.push(v.from, "org/src", cosignTag(root, ".sbom"), sbom)
+	v.push(v.from, "org/src", cosignTag(child, ".sbom"), sbom)
+	sig := v.push(v.from, "org/src", cosignTag(sbom, ".sig"), v.signedBy(nil, "of the sbom"))
+	v.push(v.to, "org/app", cosignTag(root, ".sbom"), theirs)
+	report, err := v.tag(v.publisher(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := told(report), []string{"sbom kept", "sbom pushed", "signature pushed"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for tag, want := range map[string]imagetest.Image{cosignTag(root, ".sbom"): theirs, cosignTag(child, ".sbom"): sbom, cosignTag(sbom, ".sig"): sig} {
+		if got := v.means(tag); got != want.Desc.Digest {
+			t.Errorf("%s is %q, want %s", tag, got, want.Desc.Digest)
+		}
+	}
+}
+
 // Somebody signs at the destination while the image is on its way.
 func TestCompanionThatMoves(t *testing.T) {
 	v := newVoyage(t, quaytest.Options{}, quaytest.Options{})
