@@ -111,7 +111,7 @@ func (a *accompanied) subjects(ctx context.Context, src oci.Source, p *party) ([
 			if seen[child.Digest] {
 				continue
 			}
-			if len(all) == maxSubjects {
+			if len(all) > maxSubjects { // the image itself not counted
 				return fmt.Errorf("%w: more than %d manifests", oci.ErrTooLarge, maxSubjects)
 			}
 			seen[child.Digest] = true
