@@ -21,12 +21,12 @@ const (
 // multiarch item is merged, into a list that has platforms which the source lacks.
 func (s *push) decide(i *pushItem, dest oci.Ref, old state) (workflow, aim, error) {
 	to := aim{Content: i.from, Status: Pushed}
-	promote := s.opt.PromoteSingle && i.kind != SourceImage
+	promote := s.opt.PromoteSingle && s.opt.Merge != MergeNever && i.kind != SourceImage
 	fromList, oldList := oci.IsIndexType(i.from.Desc.MediaType), oci.IsIndexType(old.Desc.MediaType)
 	switch {
 	case old.digest() == i.from.Desc.Digest:
 		return nothing, to, nil
-	case old.Absent || s.opt.Merge == MergeNever:
+	case old.Absent:
 		return simple, to, nil
 	case i.kind != Multiarch && !(promote && i.kind == Single && !fromList):
 		if oldList && !fromList {
@@ -39,6 +39,8 @@ func (s *push) decide(i *pushItem, dest oci.Ref, old state) (workflow, aim, erro
 		return simple, to, nil
 	case !oldList && !promote:
 		to.Warnings = append(to.Warnings, fmt.Sprintf("%s doesn't have a manifest list: it is overwritten", dest.Tagged()))
+		return simple, to, nil
+	case s.opt.Merge == MergeNever:
 		return simple, to, nil
 	case !oldList || !fromList:
 		return merging, to, nil

@@ -87,6 +87,24 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
+// What will be taken back isn't signed before.
+func TestHookOfWhatStays(t *testing.T) {
+	s := newStage(t, plainArena)
+	items := five(s)
+	hook, _ := failing("PUT", "/org/repo3/manifests/new", 403, 1000) // after the item's other tag
+	s.to.on(hook)
+	out := filepath.Join(t.TempDir(), "out")
+	s.pub.Scope = publish.OneItem
+	s.opt.Hooks.Sign = []string{script(t, `for r; do echo "$r" >>`+out+`; done`)}
+	r, err := s.push(items...)
+	if err == nil || r.Totals[publish.Pushed] != 8 || r.Totals[publish.RolledBack] != 1 {
+		t.Errorf("got %v and %v", err, r.Totals)
+	}
+	if got := lines(t, out); len(got) != 4 || strings.Contains(strings.Join(got, "\n"), "repo3") {
+		t.Errorf("signed %q, want the four that stay", got)
+	}
+}
+
 // Who interrupts a run doesn't wait for a hook, nor for what the hook has started.
 func TestHookIsInterrupted(t *testing.T) {
 	s := newStage(t, plainArena)

@@ -328,10 +328,13 @@ func (s *push) errors(ctx context.Context) error {
 	return errors.Join(append(errs, context.Cause(ctx))...)
 }
 
-// hooked gives what signers are told: what was pushed, and what is in it; and of
-// which items that is.
+// hooked gives what signers are told: what was pushed and is to stay, and what is in
+// it; and of which items that is.
 func (s *push) hooked() (refs []string, of []*pushItem) {
 	for _, i := range s.items {
+		if s.doomed(i) {
+			continue
+		}
 		before := len(refs)
 		for _, d := range i.dests {
 			change := d.change()

@@ -194,6 +194,12 @@ func TestPushWorkflows(t *testing.T) {
 			tags: "latest-test-tag", want: publish.Single, outcome: "pushed", warning: "it takes the place of the list"},
 		{name: "merge never", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.old()} }, opt: publish.PushOptions{Merge: publish.MergeNever},
 			tags: "latest-test-tag", want: publish.Multiarch, outcome: "pushed"},
+		{name: "merge never, and a single image over a list", item: func(c *cast) imagetest.Image { return c.image("s390x=1") }, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.old()} },
+			opt:  publish.PushOptions{Merge: publish.MergeNever, MergeOptions: publish.MergeOptions{PromoteSingle: true}},
+			tags: "latest-test-tag", want: publish.Single, outcome: "pushed", warning: "it takes the place of the list"},
+		{name: "merge never, and the tag is a single image", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.image("amd64=5555")} },
+			opt:  publish.PushOptions{Merge: publish.MergeNever, MergeOptions: publish.MergeOptions{PromoteSingle: true}},
+			tags: "latest-test-tag", want: publish.Multiarch, outcome: "pushed", warning: "doesn't have a manifest list"},
 		// The old pusher asked for a list only. A source image was taken as it is whether
 		// the answer was another type or 404; ours asks once, for all types.
 		{name: "A32 a source image that is a list", kind: "source", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.old()} },
