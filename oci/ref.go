@@ -26,7 +26,8 @@ func ParseRef(s, registry string) (Ref, error) {
 	rest := s
 	if name, dgst, ok := strings.Cut(rest, "@"); ok {
 		if err := ValidDigest(Digest(dgst)); err != nil {
-			return fail("its digest is malformed")
+			s = "***" + s[strings.LastIndexByte(s, '@'):] // it may be a login, which is nobody's business
+			return fail("what follows the @ is no digest")
 		}
 		rest, r.Digest = name, Digest(dgst)
 	}

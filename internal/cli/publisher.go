@@ -191,14 +191,22 @@ func hostsOf(refs []oci.Ref) []string {
 	return slices.Compact(hosts)
 }
 
-// references reads plain references; registry:// in front of them is accepted.
+// references reads plain references; registry:// or docker:// in front of them is
+// accepted.
 func references(args []string) ([]oci.Ref, error) {
 	var refs []oci.Ref
 	for _, arg := range args {
 		if strings.Contains(arg, "{") { // --guard-tag needs no value, so it takes none that stands apart
 			return nil, oci.Usage(fmt.Sprintf("%q is no reference; a template of guard tags is written --guard-tag=%s", arg, arg))
 		}
-		ref, err := oci.ParseRef(strings.TrimPrefix(arg, "registry://"), "")
+		scheme, rest, found := strings.Cut(arg, "://")
+		switch {
+		case !found:
+			rest = arg
+		case scheme != "registry" && scheme != "docker": // the latter is skopeo's
+			return nil, oci.Usage(fmt.Sprintf("%s:// is no registry's: images are published from HOST/REPOSITORY:TAG to HOST/REPOSITORY:TAG; quaymaster process brings them there", scheme))
+		}
+		ref, err := oci.ParseRef(rest, "")
 		if err != nil {
 			return nil, err
 		}
