@@ -28,7 +28,8 @@ const (
 	// change isn't made anew, and keeps its bytes.
 	Compact Style = ""
 	// Pubtools has sorted keys, is indented by four and ASCII, as pubtools-quay
-	// writes, so that both give one digest. For that a merge of two lists is made
+	// writes, so that both give one digest; but for numbers that Python spells
+	// otherwise, as 1.50, which stay. For that a merge of two lists is made
 	// anew where nothing changed as well, unless platforms are chosen (Options.Eligible).
 	Pubtools Style = "pubtools"
 )

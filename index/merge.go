@@ -20,8 +20,8 @@ import (
 // platform that stands twice in one list stays twice, with a warning; what is the same
 // in the destination is added once.
 //
-// The error matches [oci.ErrInvalid] where the result can't be of Options.Type,
-// [oci.ErrTooLarge] where it is over the limit of a manifest.
+// The error matches [oci.ErrInvalid] where the result can't be of Options.Type or has
+// more entries than a manifest may, [oci.ErrTooLarge] where it has more bytes.
 func Merge(source, destination *Index, opt Options) (*Result, error) {
 	if source == nil {
 		return nil, fmt.Errorf("%w: no source to merge", oci.ErrUsage)

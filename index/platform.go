@@ -16,8 +16,8 @@ import (
 // arm64, arm64/v8 is arm64, amd64/v1 is amd64, arm is arm/v7; OS features are sorted.
 // A missing OS stays missing.
 //
-// Source: the platforms that containerd takes for the same (containerd/platforms,
-// database.go), and the names that the image specification takes from Go.
+// Source: of the spellings that containerd takes for the same (containerd/platforms,
+// database.go) those that registries have, and the names that the image specification takes from Go.
 func Normalize(p oci.Platform) oci.Platform {
 	switch p.Architecture {
 	case "x86_64":
