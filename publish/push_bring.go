@@ -147,20 +147,21 @@ func (s *push) moveItem(ctx, going context.Context, i *pushItem) {
 				s.failed(i, d.err)
 			}
 			if c := d.change(); c != nil {
-				c.Bytes, repo.bytes = repo.bytes, 0 // the first tag's; the others cost nothing
+				c.Bytes += repo.bytes // the first tag's; the others cost nothing
+				repo.bytes = 0
 				s.changed(i.at, d.Ref, *c)
 			}
 		}
 	}
 }
 
-// accompany brings the companions of what tags of repo are to mean. Also of what was
-// there before: a signature may have been made since. Those of merged lists come
-// with the merge.
+// accompany brings the companions of the source where tags of repo are to mean it.
+// Also where they do already: a signature may have been made since. Those of merged
+// lists come with the merge.
 func (s *push) accompany(ctx context.Context, i *pushItem, repo *pushRepo) error {
 	whole := false
 	for _, d := range repo.dests {
-		whole = whole || d.flow == simple
+		whole = whole || d.flow != merging
 	}
 	if !whole {
 		return nil

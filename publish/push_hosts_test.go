@@ -102,3 +102,17 @@ func TestPushCarriesSignatures(t *testing.T) {
 		}
 	})
 }
+
+// A signature that was made after the image was pushed comes with the next push.
+func TestPushCarriesLateSignatures(t *testing.T) {
+	staged(t, func(t *testing.T, s *stage) {
+		img := s.cast.list("amd64=1", "arm64=2")
+		s.from.push("src/a:1", img)
+		s.mustPush("src/a:1 > b:x")
+		tag := "sha256-" + img.Children[0].Desc.Digest.Encoded() + ".sig"
+		signature := s.cast.image("amd64=signature")
+		s.from.push("src/a:"+tag, signature)
+		s.is(s.mustPush("src/a:1 > b:x"), "org/b:x unchanged")
+		s.to.means("org/b:"+tag, signature)
+	})
+}
