@@ -200,9 +200,6 @@ func (r *planReader) destinations(item *rawItem) []Destination {
 			r.fault(t.repo.at, "item %d: %v", item.number, err)
 			continue
 		}
-		if len(t.tags) == 0 {
-			r.fault(t.repo.at, "item %d: %s gets no tags", item.number, t.repo.text)
-		}
 		for _, tag := range t.tags {
 			if !oci.ValidTag(tag.text) {
 				r.fault(tag.at, "item %d: %q is no tag", item.number, tag.text)
@@ -230,6 +227,7 @@ func (r *planReader) repository(repo string) (to oci.Ref, path string, err error
 	default:
 		to.Registry = r.opt.Registry
 	}
+	to.Registry = strings.ToLower(to.Registry) // or one tag could be two, and not be denied
 	if again, err := oci.ParseRef(to.Registry+"/a", ""); err != nil || again.Registry != to.Registry {
 		return to, "", oci.Usage(fmt.Sprintf("%q is no registry: write host[:port], with a dot or a port unless it is localhost", to.Registry))
 	}

@@ -83,6 +83,9 @@ reg.example/b:1 -> quay.io/some-namespace/r:y
 			"reg.example/a:1 -> quay.io/some-namespace/r:1.0 quay.io/some-namespace/r:1e3 quay.io/some-namespace/r:010 quay.io/some-namespace/r:true quay.io/some-namespace/r:2024-01-01\n"},
 		{"anchors", all, "- {pull_url: a:1, tags: {r: &t [x, y]}}\n- {pull_url: b:1, tags: {q: *t}}\n",
 			"reg.example/a:1 -> quay.io/some-namespace/r:x quay.io/some-namespace/r:y\nreg.example/b:1 -> quay.io/some-namespace/q:x quay.io/some-namespace/q:y\n"},
+		{"nor are words what YAML might take them for", all, "- pull_url: a:1\n  tags:\n    no: [yes, NO, 0x10, 1_000, 'null', !!str 2.0]\n",
+			"reg.example/a:1 -> quay.io/some-namespace/no:yes quay.io/some-namespace/no:NO quay.io/some-namespace/no:0x10 quay.io/some-namespace/no:1_000 quay.io/some-namespace/no:null quay.io/some-namespace/no:2.0\n"},
+		{"hosts have no case", publish.PlanOptions{}, "- {pull_url: q.io/a:1, tags: {Quay.IO/r: [x], quay.io/r: [x, y]}}\n", "q.io/a:1 -> quay.io/r:x quay.io/r:y\n"},
 		{"what is no image is skipped", all, "- {file_type: operator, metadata: {iib: x}, whatever: 1}\n- {pull_url: a:1, tags: {r: [x]}}\n",
 			"reg.example/a:1 -> quay.io/some-namespace/r:x\n"},
 		{"BOM and CRLF", all, "\ufeff- pull_url: a:1\r\n  tags:\r\n    r: [x]\r\n", "reg.example/a:1 -> quay.io/some-namespace/r:x\n"},
@@ -129,6 +132,12 @@ plan.yaml:6:13: item 3: "b" names neither a tag nor a digest`},
 		{"A74 an item without pull data", opt, `[{"metadata": {"tags": {"r": ["x"]}}}]`, `plan.yaml:1:2: item 1: it has no pull_url`},
 		{"two sources for one tag", opt, "- {pull_url: a:1, tags: {r: [x]}}\n- {pull_url: b:1, tags: {r: [x]}}\n",
 			`plan.yaml:2:3: item 2: quay.io/org/r:x is to be what item 1 has, reg.example/a:1`},
+		{"two sources for one tag of a host that has two spellings", publish.PlanOptions{}, "- {pull_url: q.io/a:1, tags: {quay.io/r: [x]}}\n- {pull_url: q.io/b:1, tags: {Quay.io/r: [x]}}\n",
+			`plan.yaml:2:3: item 2: quay.io/r:x is to be what item 1 has, q.io/a:1`},
+		{"no tags", opt, "- {pull_url: a:1, tags: {r: [], q: [null], p: 1.0, o: [~]}}\n", `plan.yaml:1:26: item 1: tags: r gets no tags
+plan.yaml:1:37: item 1: tags: q: it has to be one word; "null" means nothing unless it is in quotes
+plan.yaml:1:47: item 1: tags: p: it has to be a list
+plan.yaml:1:56: item 1: tags: o: it has to be one word; "~" means nothing unless it is in quotes`},
 		{"A39 names that can't be flattened", flat, "- {pull_url: a:1, tags: {/x: [x], x/: [x], a/b/c: [x]}}\n",
 			`plan.yaml:1:26: item 1: repository "/x": it has to be NAMESPACE/REPOSITORY, or a name without "/"
 plan.yaml:1:35: item 1: repository "x/": it has to be NAMESPACE/REPOSITORY, or a name without "/"

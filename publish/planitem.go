@@ -173,11 +173,14 @@ func (r *planReader) kind(item *rawItem, n ast.Node, what string) {
 func (r *planReader) tags(n ast.Node, what string) []rawTags {
 	all := []rawTags{}
 	for _, p := range r.pairs(n, what) {
-		t := rawTags{repo: p.key}
+		t, before := rawTags{repo: p.key}, len(r.faults)
 		for _, tag := range r.list(p.value, what+": "+p.key.text) {
 			if s, ok := r.scalar(tag, what+": "+p.key.text); ok {
 				t.tags = append(t.tags, s)
 			}
+		}
+		if len(t.tags) == 0 && len(r.faults) == before {
+			r.fault(p.key.at, "%s: %s gets no tags", what, p.key.text)
 		}
 		all = append(all, t)
 	}

@@ -235,6 +235,9 @@ func (r *planReader) scalar(n ast.Node, what string) (scalar, bool) {
 		s.text = m.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		s.text = n.GetToken().Value
+	case *ast.NullNode:
+		r.fault(s.at, "%s: it has to be one word; %q means nothing unless it is in quotes", what, n.GetToken().Value)
+		return s, false
 	default:
 		r.fault(s.at, "%s: it has to be one word", what)
 		return s, false
