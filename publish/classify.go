@@ -52,26 +52,24 @@ func (s *push) requireAll(ctx context.Context) error {
 	if s.opt.RequireExistsIn == "" {
 		return nil
 	}
-	return s.each(ctx, s.items, func(ctx context.Context, i *pushItem) error {
-		var missing []error
-		for _, d := range i.dests {
-			ref, err := requiredRef(s.opt.RequireExistsIn, d.Destination)
-			if err != nil {
-				return err
-			}
-			repo, err := s.source(ref)
-			if err != nil {
-				return err
-			}
-			_, err = repo.Head(ctx, ref.Tag)
-			switch {
-			case errors.Is(err, oci.ErrNotFound), errors.Is(err, oci.ErrDenied): // what can't be seen doesn't count as there
-				missing = append(missing, oci.Refuse(fmt.Sprintf("%s has to exist before %s is pushed: %v", ref, d.Ref, err)))
-			case err != nil:
-				return err
-			}
+	return s.eachDest(ctx, func(ctx context.Context, d *pushDest) error {
+		ref, err := requiredRef(s.opt.RequireExistsIn, d.Destination)
+		if err != nil {
+			return err
 		}
-		return errors.Join(missing...)
+		open := s.source
+		if ref.Registry == d.Registry { // who may push there had better see its stage
+			open = s.dest
+		}
+		repo, err := open(ref)
+		if err != nil {
+			return err
+		}
+		_, err = repo.Head(ctx, ref.Tag)
+		if errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrDenied) { // what can't be seen doesn't count as there
+			return oci.Refuse(fmt.Sprintf("%s has to exist before %s is pushed: %v", ref, d.Ref, err))
+		}
+		return err
 	})
 }
 

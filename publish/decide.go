@@ -74,7 +74,7 @@ func (s *push) compare(i *pushItem, dest oci.Ref, old state, to aim) (workflow, 
 func (s *push) decideAll() {
 	for _, i := range s.items {
 		for _, d := range i.dests {
-			if i.err != nil || d.err != nil {
+			if len(i.errs) > 0 || d.err != nil {
 				continue
 			}
 			d.flow, d.aim, d.err = s.decide(i, d.Ref, d.old)

@@ -114,10 +114,13 @@ type pushItem struct {
 	from   Content
 	dests  []*pushDest
 	repos  []*pushRepo
-	whole  bool  // that it failed is true of all its tags
-	err    error // why it failed; guarded by push.mu
-	left   int   // copies that haven't ended; likewise
+	whole  bool    // that it failed is true of all its tags
+	errs   []error // why it failed; guarded by push.mu
+	left   int     // copies that haven't ended; likewise
 }
+
+// error joins why i failed; nil if it didn't.
+func (i *pushItem) error() error { return errors.Join(i.errs...) }
 
 // A pushRepo is a repository that an item goes to.
 type pushRepo struct {
@@ -212,7 +215,7 @@ func (s *push) each(ctx context.Context, items []*pushItem, do func(context.Cont
 		if ctx.Err() != nil {
 			break
 		}
-		if i.err != nil {
+		if len(i.errs) > 0 {
 			continue
 		}
 		g.Go(safely(func() error {
@@ -230,7 +233,7 @@ func (s *push) each(ctx context.Context, items []*pushItem, do func(context.Cont
 func (s *push) failed(i *pushItem, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i.err = errors.Join(i.err, err)
+	i.errs = append(i.errs, err)
 	s.failure = true
 	s.refusal = s.refusal || errors.Is(err, oci.ErrRefused)
 	if s.opt.FailFast {
@@ -249,7 +252,7 @@ func (s *push) doomed(i *pushItem) bool {
 	if s.p.DryRun || s.policy() != Auto {
 		return false
 	}
-	return s.failure && s.p.Scope != OneItem || i != nil && i.err != nil
+	return s.failure && s.p.Scope != OneItem || i != nil && len(i.errs) > 0
 }
 
 func (s *push) hasFailed() bool {
@@ -295,7 +298,7 @@ func (s *push) eachDest(ctx context.Context, do func(context.Context, *pushDest)
 	g.SetLimit(s.atOnce())
 	for _, i := range s.items {
 		s.mu.Lock()
-		failed := i.err != nil
+		failed := len(i.errs) > 0
 		s.mu.Unlock()
 		if failed {
 			continue
@@ -321,8 +324,8 @@ func (s *push) eachDest(ctx context.Context, do func(context.Context, *pushDest)
 func (s *push) errors(ctx context.Context) error {
 	var errs []error
 	for _, i := range s.items {
-		if i.err != nil {
-			errs = append(errs, &oci.Error{Op: "push", Ref: i.Source.String(), Err: i.err})
+		if err := i.error(); err != nil {
+			errs = append(errs, &oci.Error{Op: "push", Ref: i.Source.String(), Err: err})
 		}
 	}
 	return errors.Join(append(errs, context.Cause(ctx))...)

@@ -34,7 +34,7 @@ func (s *push) bring(ctx, going context.Context) error {
 		}))
 	}
 	for _, i := range s.items {
-		if i.left == 0 && i.err == nil {
+		if i.left == 0 && len(i.errs) == 0 {
 			ready <- i
 		}
 	}
@@ -64,7 +64,7 @@ func (s *push) jobs() (jobs []copyJob, of []pushJob) {
 		return nil, nil
 	}
 	for _, i := range s.items {
-		if i.err != nil {
+		if len(i.errs) > 0 {
 			continue
 		}
 		for _, repo := range i.repos {
@@ -114,7 +114,7 @@ func (s *push) ended(job pushJob, j copyJob, rep oci.ImageReport) {
 		job.repo.copied = append(job.repo.copied, j.Desc.Digest)
 	case oci.StatusFailed:
 		job.repo.err = fmt.Errorf("%s: %s", rep.Step, rep.Error)
-		job.item.err = errors.Join(job.item.err, &oci.Error{Op: "copy to", Ref: job.repo.ref.Name(), Err: job.repo.err})
+		job.item.errs = append(job.item.errs, &oci.Error{Op: "copy to", Ref: job.repo.ref.Name(), Err: job.repo.err})
 		s.failure = true
 		if s.opt.FailFast {
 			s.cancel(errFailFast)
@@ -192,8 +192,8 @@ func (d *pushDest) change() *Change {
 // enter enters into the report what became of all.
 func (s *push) enter() {
 	for _, i := range s.items {
-		if i.err != nil {
-			i.report.Error = i.err.Error()
+		if err := i.error(); err != nil {
+			i.report.Error = err.Error()
 		}
 		for _, repo := range i.repos {
 			i.report.Changes = append(i.report.Changes, repo.along...)
@@ -215,7 +215,7 @@ func (d *pushDest) told(i *pushItem) []Change {
 		err = d.repo.err
 	}
 	if err == nil && i.whole {
-		err = i.err
+		err = i.error()
 	}
 	if err != nil && !errors.Is(err, errFailFast) {
 		c.Status, c.Error = Failed, err.Error()

@@ -167,6 +167,31 @@ func TestPushRefusals(t *testing.T) {
 		s.untouched()
 		s.is(s.mustPush("src/a:1 > ns/a:1"), "org/ns----a:1 pushed")
 	})
+	t.Run("each tag that isn't on stage is told once", func(t *testing.T) {
+		s := newStage(t, plainArena)
+		s.opt.RequireExistsIn = s.from.host + "/stage"
+		s.from.push("src/a:1", s.cast.image("amd64=1"))
+		s.from.push("stage/a:2", s.cast.image("amd64=2"))
+		r, err := s.push("src/a:1 > a:1,2,3")
+		if !errors.Is(err, oci.ErrRefused) {
+			t.Errorf("got %v, want a refusal", err)
+		}
+		s.is(r, "org/a:1 failed, org/a:2 skipped, org/a:3 failed")
+		for _, c := range r.Items[0].Changes {
+			for _, other := range []string{"1", "2", "3"} {
+				if name := s.from.host + "/stage/a:" + other + " has"; strings.Contains(c.Error, name) && !strings.HasSuffix(c.Reference, ":"+other) {
+					t.Errorf("of %s it is said that %s", c.Reference, c.Error)
+				}
+			}
+		}
+	})
+	t.Run("a stage at the destination is asked as who pushes there", func(t *testing.T) {
+		s := newStage(t, quayArena)
+		s.opt.RequireExistsIn = s.to.host + "/org"
+		s.from.push("src/a:1", s.cast.image("amd64=1"))
+		s.to.push("org/a:1", s.cast.image("amd64=2"))
+		s.is(s.mustPush("src/a:1 > a:1"), "org/a:1 pushed")
+	})
 	t.Run("options that can't be", func(t *testing.T) {
 		s := newStage(t, plainArena)
 		for _, opt := range []publish.PushOptions{
