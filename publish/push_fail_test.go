@@ -189,6 +189,9 @@ func TestPushRefusals(t *testing.T) {
 		s := newStage(t, quayArena)
 		s.opt.RequireExistsIn = s.to.host + "/org"
 		s.from.push("src/a:1", s.cast.image("amd64=1"))
+		if err := s.to.quay.CreateRepository("org", "a", false); err != nil {
+			t.Fatal(err)
+		}
 		s.to.push("org/a:1", s.cast.image("amd64=2"))
 		s.is(s.mustPush("src/a:1 > a:1"), "org/a:1 pushed")
 	})
