@@ -49,7 +49,7 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 	same := d.same[tag.digest]
 	switch {
 	case len(same) == 0:
-		return d.run.remove(ctx, ref, tag.from) // it is gone, or was moved
+		return d.removeBeside(ctx, ref, tag.from, nil, d.t) // it is gone, or was moved
 	case !d.dead[tag.digest]:
 		return oci.Wrap(fmt.Errorf("%w: the registry deletes by digest only, and another tag needs %s", oci.ErrUnsupported, tag.digest), "delete tag", ref.String(), oci.Descriptor{})
 	}

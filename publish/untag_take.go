@@ -21,6 +21,9 @@ type taking struct {
 	kept   []string     // of clear
 	lost   []oci.Digest // what no tag reaches then
 	failed error        // why nothing is taken from it, where that is no reason to stop
+
+	goes map[string]bool // the tags
+	went map[string]bool // those of them that the registry took away with another
 }
 
 // A takenTag is one tag that goes.
@@ -29,6 +32,9 @@ type takenTag struct {
 	digest oci.Digest // what it was found to mean
 	kind   companion.Kind
 	from   state // what it was seen to mean last, without the bytes
+	// siblings are cosign's tags about digest that a Quay takes away with this one,
+	// since no tag that stays means digest.
+	siblings []string
 }
 
 // tag names a tag of the repository.
@@ -53,6 +59,25 @@ func (t *taking) take(s *scan, tags []string, along []companionTag) {
 	slices.SortFunc(own, byName)
 	slices.SortFunc(others, byName)
 	t.tags = append(own, others...)
+	t.goes, t.went = make(map[string]bool, len(t.tags)), map[string]bool{}
+	for _, tag := range t.tags {
+		t.goes[tag.tag] = true
+	}
+	stays := make(map[oci.Digest]bool)
+	for tag, d := range s.tags {
+		stays[d] = stays[d] || !t.goes[tag]
+	}
+	for i := range t.tags {
+		tag := &t.tags[i]
+		if stays[tag.digest] {
+			continue
+		}
+		for _, name := range companion.Tags(tag.digest) {
+			if _, there := s.tags[name]; there {
+				tag.siblings = append(tag.siblings, name)
+			}
+		}
+	}
 }
 
 // takeAway is a run that deletes tags: plan looks at everything and decides, then
@@ -178,6 +203,11 @@ func (r *run) deleteTags(ctx context.Context, t *taking, changes []Change, byDig
 	d := deleter{run: r, t: t, allowed: byDigest}
 	for i, tag := range t.tags {
 		c := &changes[i]
+		if t.went[tag.tag] {
+			c.Status = Deleted
+			told(tag.tag, c)
+			continue
+		}
 		if failed != nil && (tag.kind != "" || !errors.Is(failed, oci.ErrMoved)) {
 			told(tag.tag, c) // as planned: skipped
 			continue
@@ -219,7 +249,7 @@ type deleter struct {
 
 func (d *deleter) remove(ctx context.Context, tag takenTag) (err error) {
 	if d.digests == nil {
-		err = d.run.remove(ctx, d.t.tag(tag.tag), tag.from)
+		err = d.removeBeside(ctx, d.t.tag(tag.tag), tag.from, tag.siblings, d.t)
 		if !d.allowed || !errors.Is(err, oci.ErrUnsupported) {
 			return err
 		}

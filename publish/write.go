@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/quaymaster/quaymaster/companion"
 	"github.com/quaymaster/quaymaster/internal/journal"
 	"github.com/quaymaster/quaymaster/oci"
 )
@@ -115,10 +116,25 @@ func orNothing(d oci.Digest) string {
 // is no error. Where the registry deletes by digest only the error matches
 // [oci.ErrUnsupported], unless the Publisher allows it and no other tag has it.
 func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
+	return r.removeBeside(ctx, ref, from, companion.Tags(from.digest()), &taking{})
+}
+
+// removeBeside is remove, where siblings are the tags about what ref means that may
+// be there. Of them t's may go with it.
+func (r *run) removeBeside(ctx context.Context, ref oci.Ref, from state, siblings []string, t *taking) error {
 	if r.journal == nil {
 		return errDry
 	}
+	kept, err := r.siblings(ctx, ref, siblings)
+	if err != nil {
+		return err
+	}
 	now, expires, err := r.now(ctx, ref, true)
+	if err == nil && now == "" {
+		// Anything in between can make the 404 of a HEAD. Where nothing is to be done
+		// for it, it is proved.
+		now, err = r.means(ctx, ref)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -126,6 +142,9 @@ func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
 		return nil
 	case now != from.digest():
 		return moved(ref, from.digest(), now)
+	}
+	if err := r.announce(ref, kept); err != nil {
+		return err
 	}
 	n, err := r.journal.Intent(ref.Tagged(), journal.Delete, "", expires)
 	if err != nil {
@@ -137,7 +156,7 @@ func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
 	after, _, err := r.now(ctx, ref, false)
 	switch {
 	case err == nil && after == "":
-		return r.journal.Done(n)
+		return errors.Join(r.journal.Done(n), r.bringBack(ctx, ref, kept, t))
 	case delErr != nil:
 		return delErr
 	case err != nil:
