@@ -79,6 +79,9 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	status := exitStatus(ctx, err)
+	if err == nil && a.settled {
+		status = exitDone // a signal that came too late undid nothing
+	}
 	if msg := message(err); msg != "" && !(status == exitInterrupted && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(a.talk, "Error: %s\n", msg)
 	}

@@ -5,9 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -147,32 +144,4 @@ func (o outage) breaking(kind, path string) quaytest.Fault {
 		return quaytest.Fault{Status: o.status}
 	}
 	return quaytest.Fault{}
-}
-
-// interrupted STATUS SERVER KIND PATH PROGRAM ARGUMENTS...: the program is interrupted when
-// its first request of that kind under PATH comes, and ends with STATUS.
-func cmdInterrupted(ts *testscript.TestScript, _ bool, args []string) {
-	path := ""
-	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
-		if name := filepath.Join(dir, args[4]); path == "" {
-			if _, err := os.Stat(name); err == nil {
-				path = name
-			}
-		}
-	}
-	cmd := exec.Command(path, args[5:]...)
-	cmd.Dir = ts.Getenv("WORK")
-	for _, name := range []string{"HOME", "GORACE", "QUAYMASTER_PLAIN_HTTP", "QUAYMASTER_RATE_LIMIT", "QUAYMASTER_QUAY_HOST", "QUAYMASTER_DEST_CREDS"} {
-		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
-	}
-	serversOf(ts)[args[1]].set(trap{kind: args[2], path: args[3], do: func() {
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			panic(err)
-		}
-	}})
-	out, err := cmd.CombinedOutput()
-	ts.Logf("%s", out)
-	if got := cmd.ProcessState.ExitCode(); fmt.Sprint(got) != args[0] {
-		ts.Fatalf("status %d, want %s: %v", got, args[0], err)
-	}
 }

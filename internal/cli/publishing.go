@@ -42,7 +42,13 @@ func (a *app) publish(ctx context.Context, d deed) error {
 		return err
 	}
 	events.write("start", map[string]any{"command": d.command})
+	over := func() {}
+	if !d.flags.dryRun { // an interrupted program waits for what it has begun, so that all of it is undone
+		over = a.undo.begin()
+	}
 	report, err := d.do(ctx, o.Publisher)
+	over()
+	a.settled = err == nil
 	if report != nil && !d.undoes && d.flags.journal == "" {
 		tidy(report)
 	}
@@ -85,6 +91,7 @@ func (a *app) published(r *publish.Report, err error) error {
 		told = a.tellItem(i, len(r.Items) > 1) || told
 	}
 	for _, c := range r.Undone {
+		a.tellWarnings(c)
 		if c.Error != "" && !tellsOf(r, c) {
 			told = true
 			a.tellFailure(c.Reference, c.Error)
@@ -114,12 +121,7 @@ func (a *app) published(r *publish.Report, err error) error {
 func (a *app) tellItem(i publish.ItemReport, several bool) (told bool) {
 	var failed []publish.Change
 	for _, c := range i.Changes {
-		for _, w := range c.Warnings {
-			if !strings.HasPrefix(w, c.Reference) {
-				w = c.Reference + ": " + w
-			}
-			a.warnf(w)
-		}
+		a.tellWarnings(c)
 		if c.Error != "" && (c.Status == publish.Failed || c.Status == publish.Conflict) {
 			failed = append(failed, c)
 		}
@@ -155,6 +157,15 @@ func tellsOf(r *publish.Report, c publish.Change) bool {
 			return d.Reference == c.Reference && d.Error == c.Error && (d.Status == publish.Failed || d.Status == publish.Conflict)
 		})
 	})
+}
+
+func (a *app) tellWarnings(c publish.Change) {
+	for _, w := range c.Warnings {
+		if !strings.HasPrefix(w, c.Reference) {
+			w = c.Reference + ": " + w
+		}
+		a.warnf(w)
+	}
 }
 
 func (a *app) tellFailure(what, why string) {

@@ -30,6 +30,8 @@ type app struct {
 	disc  discoverFlags
 	undo  undoing
 
+	settled bool // a verb that moves tags has ended, before whatever signal came
+
 	names     destFlags // of process
 	tempDir   string
 	onlyFirst bool // of several images in the source take the first

@@ -2,8 +2,9 @@ package cli
 
 import "sync"
 
-// An undoing counts the rollbacks that are at work, so that a program that was
-// interrupted waits for them: they have a limit of their own.
+// An undoing counts the verbs and the rollbacks that are at work, so that a program
+// that was interrupted waits for them: rollbacks have a limit of their own, and verbs
+// that have changed something end with one.
 type undoing struct {
 	mu   sync.Mutex
 	busy int
