@@ -85,18 +85,14 @@ func (m *removal) drop(tag string) {
 func (m *removal) release(d oci.Digest) {
 	for todo := []oci.Digest{d}; len(todo) > 0; {
 		d, todo = todo[len(todo)-1], todo[:len(todo)-1]
-		if m.holds[d]--; m.holds[d] > 0 || d == "" {
+		// What died once has released its children, though a referrer that was read
+		// since may hold it too.
+		if m.holds[d]--; m.holds[d] > 0 || d == "" || m.dead[d] {
 			continue
 		}
-		m.bury(d)
-		todo = append(todo, m.s.children[d]...)
-	}
-}
-
-func (m *removal) bury(d oci.Digest) {
-	if !m.dead[d] {
 		m.dead[d] = true
 		m.news = append(m.news, d)
+		todo = append(todo, m.s.children[d]...)
 	}
 }
 

@@ -156,6 +156,24 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// A referrer is read when its subject is lost, and may hold what died before: that is
+// not released again, with what lives under another tag.
+func TestLostIsReleasedOnce(t *testing.T) {
+	sig := "sha256-" + hexOf("g") + ".sig"
+	s := scanOf("a A", "b g", sig+" s", "A > c", "c > g")
+	m := newRemoval(s, []string{"a"})
+	m.follow()
+	s.children[dig("r")] = []oci.Digest{dig("c")}
+	m.refer(dig("A"), dig("r"))
+	m.follow()
+	if m.dead[dig("g")] || len(m.along) > 0 {
+		t.Errorf("g is dead: %v; these go along: %v", m.dead[dig("g")], m.along)
+	}
+	if got, want := m.lost(), []oci.Digest{dig("A"), dig("c"), dig("r")}; !slices.Equal(got, want) {
+		t.Errorf("lost %v, want %v", got, want)
+	}
+}
+
 // What is lost is by definition what the removed tags reach and the others don't.
 func TestLostAgreesWithReach(t *testing.T) {
 	for seed := range uint64(200) {
