@@ -61,17 +61,16 @@ func (p *Publisher) arch(ctx context.Context, command string, source oci.Ref, ta
 // read reads what the source, if there is one, and the tags mean. All of it is done
 // as one who writes there: it is one repository.
 func (w *archWork) read(ctx context.Context, tags []oci.Ref) ([]state, error) {
-	if w.source == (oci.Ref{}) {
-		_, olds, err := w.look(ctx, nil, w.source, tags...)
-		return olds, err
+	if w.source != (oci.Ref{}) {
+		repo, err := w.dest(w.source)
+		if err != nil {
+			return nil, err
+		}
+		if w.from.Desc, w.from.Raw, err = repo.Resolve(ctx, w.source.Tag); err != nil {
+			return nil, err
+		}
 	}
-	repo, err := w.dest(w.source)
-	if err != nil {
-		return nil, err
-	}
-	from, olds, err := w.look(ctx, repo, w.source, tags...)
-	w.from = from
-	return olds, err
+	return w.look(ctx, tags...)
 }
 
 // mismatch returns an error matching [oci.ErrRefused] where one of source and tag

@@ -50,7 +50,14 @@ func (p *Publisher) Merge(ctx context.Context, source, dest oci.Ref, opt MergeOp
 		return nil, err
 	}
 	return p.one(ctx, "merge", source, []oci.Ref{dest}, opt.Hooks, func(ctx context.Context, i *oneItem) error {
-		from, olds, err := i.lookFrom(ctx, source, dest)
+		from, err := i.from(ctx, source)
+		if err == nil {
+			err = opt.refuses(source, from)
+		}
+		if err != nil {
+			return err
+		}
+		olds, err := i.look(ctx, dest)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ func (r *run) lists(ctx context.Context, source oci.Ref, from Content, old state
 	switch {
 	case fromList:
 		src, err = index.Parse(from.Desc.MediaType, from.Raw)
+		err = oci.Wrap(err, "read the list of", source.String(), from.Desc)
 	case old.Absent || same || !opt.PromoteSingle:
 		err = r.chosen(ctx, source, from, opt)
 	default:
@@ -74,9 +75,26 @@ func (r *run) chosen(ctx context.Context, source oci.Ref, from Content, opt Merg
 	}
 	p, err := configPlatform(ctx, repo, from)
 	if err != nil {
-		return err
+		return oci.Wrap(err, "read the platform of", source.String(), from.Desc)
 	}
 	if !opt.Select.chooses(p) {
+		return noneChosen(source)
+	}
+	return nil
+}
+
+// refuses returns an error where the entries of the list from say that o selects
+// none of them. Single images, and entries that don't say what they are, are judged
+// when the lists are made.
+func (o MergeOptions) refuses(source oci.Ref, from Content) error {
+	if o.Select.all() || !oci.IsIndexType(from.Desc.MediaType) {
+		return nil
+	}
+	list, err := index.Parse(from.Desc.MediaType, from.Raw)
+	switch {
+	case err != nil:
+		return oci.Wrap(err, "read the list of", source.String(), from.Desc)
+	case len(list.Unsaid()) == 0 && !anyEligible(list, o.index()):
 		return noneChosen(source)
 	}
 	return nil

@@ -129,21 +129,25 @@ func (i *ItemReport) identify(source oci.Ref, from Content) {
 	}
 }
 
-// look reads what source means in repo, and then what each of dests means now:
-// looking may create a repository, which a source that isn't there is no reason for.
-// repo is nil where there is no source. In a dry run, what can't be told of a
-// destination counts as absent, with a warning.
-func (r *run) look(ctx context.Context, repo oci.Source, source oci.Ref, dests ...oci.Ref) (from Content, olds []state, err error) {
-	if repo != nil {
-		if from.Desc, from.Raw, err = repo.Resolve(ctx, source.Reference()); err != nil {
-			return from, nil, err
-		}
+// from reads what source means, with the source's own credentials. All that can be
+// refused because of it is to be refused before [run.look], which may create a
+// repository.
+func (r *run) from(ctx context.Context, source oci.Ref) (Content, error) {
+	repo, err := r.source(source)
+	if err != nil {
+		return Content{}, err
 	}
+	desc, raw, err := repo.Resolve(ctx, source.Reference())
+	return Content{desc, raw}, err
+}
+
+// look reads what each of dests means now. In a dry run, what can't be told counts
+// as absent, with a warning.
+func (r *run) look(ctx context.Context, dests ...oci.Ref) ([]state, error) {
 	if !r.p.DryRun {
-		olds, err = r.snapshots(ctx, dests)
-		return from, olds, err
+		return r.snapshots(ctx, dests)
 	}
-	olds = make([]state, len(dests))
+	olds := make([]state, len(dests))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.atOnce())
 	for i, d := range dests {
@@ -156,16 +160,7 @@ func (r *run) look(ctx context.Context, repo oci.Source, source oci.Ref, dests .
 			return err
 		}))
 	}
-	return from, olds, g.Wait()
-}
-
-// lookFrom is look with the source's own credentials.
-func (r *run) lookFrom(ctx context.Context, source oci.Ref, dests ...oci.Ref) (Content, []state, error) {
-	repo, err := r.source(source)
-	if err != nil {
-		return Content{}, nil, err
-	}
-	return r.look(ctx, repo, source, dests...)
+	return olds, g.Wait()
 }
 
 // digestRefs gives c in the repository of ref, and the images that it lists.

@@ -35,14 +35,16 @@ func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, op
 		return nil, err
 	}
 	return p.one(ctx, "tag", source, dests, opt.Hooks, func(ctx context.Context, i *oneItem) error {
-		from, olds, err := i.lookFrom(ctx, source, dests...)
+		from, err := i.from(ctx, source)
+		if err == nil && opt.Platform != nil {
+			from, err = i.child(ctx, source, from, *opt.Platform)
+		}
 		if err != nil {
 			return err
 		}
-		if opt.Platform != nil {
-			if from, err = i.child(ctx, source, from, *opt.Platform); err != nil {
-				return err
-			}
+		olds, err := i.look(ctx, dests...)
+		if err != nil {
+			return err
 		}
 		i.report.identify(source, from)
 		t := tagging{
@@ -195,7 +197,10 @@ func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Pla
 	}
 	if !oci.IsIndexType(from.Desc.MediaType) {
 		have, err := configPlatform(ctx, repo, from)
-		if err == nil && !matches(p, have) {
+		if err != nil {
+			return from, oci.Wrap(err, "read the platform of", source.String(), from.Desc)
+		}
+		if !matches(p, have) {
 			err = refuse("no", index.Name(index.Normalize(have)))
 		}
 		return from, err
