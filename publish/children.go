@@ -70,7 +70,7 @@ func (r *run) copyAll(ctx context.Context, jobs []copyJob) (int64, error) {
 }
 
 func copyError(job copyJob, rep oci.ImageReport) error {
-	return &oci.Error{Op: "copy", Ref: job.From.String(), Err: fmt.Errorf("%s: %s", rep.Step, rep.Error)}
+	return &oci.Error{Op: "copy", Ref: job.From.String(), Err: errors.New(rep.Error)} // it says its step
 }
 
 // repoAt gives the repository of ref, and d in it.

@@ -343,3 +343,20 @@ func TestTagDryRun(t *testing.T) {
 		a.means("org/app:2", c.old())
 	})
 }
+
+// What failed while it was copied is said once.
+func TestCopyErrorSaysItOnce(t *testing.T) {
+	a, c := quayArena(t), newCast()
+	a.push("org/src:1", c.fresh())
+	a.push("org/dst:1", c.old())
+	a.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/sha256:") {
+			return answer(w, http.StatusForbidden, "DENIED")
+		}
+		return false
+	})
+	_, err := a.publisher().Tag(t.Context(), a.ref("org/src:1"), a.refs("org/dst:1"), publish.TagOptions{})
+	if err == nil || strings.Count(err.Error(), "put manifest") != 1 {
+		t.Errorf("%v", err)
+	}
+}
