@@ -103,7 +103,7 @@ func (r *run) putBack(ctx context.Context, j *journal.Journal, t journal.Tag, u 
 	was := t.Before.Digest
 	if now == was {
 		if c.Status = Unchanged; t.Open && j.Status() == "" {
-			c.Warnings = append(c.Warnings, "the run was killed while it wrote it; if that takes effect yet, the rollback has to be repeated")
+			c.Warnings = append(c.Warnings, "it isn't known whether the registry took what was sent; if that takes effect yet, the rollback has to be repeated")
 		}
 		return nil
 	}
