@@ -315,3 +315,26 @@ func TestPlatformsOfSeveralTags(t *testing.T) {
 		})
 	})
 }
+
+// A 404 that is no registry's, to the look before a delete, doesn't make a tag gone.
+func TestRemoveIsNotTalkedOutOf(t *testing.T) {
+	everywhere(t, func(t *testing.T, a *arena) {
+		c := newCast()
+		a.push("org/a:1", c.list("amd64=1"))
+		a.push("org/a:2", c.list("arm64=2"))
+		first := true
+		a.on(func(w http.ResponseWriter, r *http.Request) bool {
+			if !first || r.Method != http.MethodHead || r.URL.Path != "/v2/org/a/manifests/1" {
+				return false
+			}
+			first = false
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		})
+		_, err := a.publisher().RemovePlatforms(t.Context(), a.refs("org/a:1"), publish.ArchOptions{Archs: []string{"amd64"}})
+		a.on(nil)
+		if _, raw := a.get("org/a:1"); err != nil || raw != nil || first {
+			t.Errorf("%v; the tag means %s", err, raw)
+		}
+	})
+}
