@@ -34,13 +34,6 @@ func (r *run) head(report *Report) {
 	}
 }
 
-// report gives a report with what is known so far.
-func (r *run) report() *Report {
-	report := &Report{}
-	r.head(report)
-	return report
-}
-
 // keeps are the verbs whose changes stay where others failed, unless it is asked
 // otherwise: what they delete was to be deleted.
 var keeps = []string{"untag", "clear", "remove", "restore"}

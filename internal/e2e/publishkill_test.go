@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,11 +32,13 @@ var tagPut = regexp.MustCompile(`^PUT /v2/.*/manifests/[^:]*$`)
 
 // A stopper holds a program at one of its writes, and lets nothing else through then.
 type stopper struct {
-	busy sync.RWMutex // held for reading by requests
-	one  sync.Mutex   // held by a write until it is done, so that the n-th comes after n-1 others
+	one sync.Mutex // held by a write until it is done, so that the n-th comes after n-1 others
 
 	mu       sync.Mutex
-	at       int // number of the write from 1, 0 for none
+	closed   *sync.Cond // broadcast when a connection closes
+	open     int        // connections
+	dead     bool       // who asks was killed
+	at       int        // number of the write from 1, 0 for none
 	moment   string
 	puts     int
 	shut     bool // the write has come
@@ -44,26 +47,44 @@ type stopper struct {
 	release  chan struct{}
 }
 
-// arm has the n-th write held. free lets go, and waits until what was asked is over.
-func (s *stopper) arm(n int, moment string) (reached <-chan struct{}, free func()) {
+// arm has the n-th write held. free lets go; of a program that is dead it waits until
+// all that it had sent is gone, undone.
+func (s *stopper) arm(n int, moment string) (reached <-chan struct{}, free func(dead bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at, s.moment, s.puts, s.shut, s.answered = n, moment, 0, false, false
 	s.reached, s.release = make(chan struct{}), make(chan struct{})
-	return s.reached, sync.OnceFunc(func() {
-		s.mu.Lock()
-		s.at, s.shut = 0, false
-		s.mu.Unlock()
-		close(s.release)
-		s.busy.Lock()
-		defer s.busy.Unlock()
-	})
+	var once sync.Once
+	return s.reached, func(dead bool) { once.Do(func() { s.free(dead) }) }
+}
+
+func (s *stopper) free(dead bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.shut, s.dead = 0, false, dead
+	close(s.release)
+	for dead && s.open > 0 {
+		s.closed.Wait()
+	}
+	s.dead = false
+}
+
+// opened counts connections. One of a dead program closes when everything was read
+// that it had sent.
+func (s *stopper) opened(_ net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.open++
+	case http.StateClosed:
+		s.open--
+		s.closed.Broadcast()
+	}
 }
 
 func (s *stopper) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.busy.RLock()
-		defer s.busy.RUnlock()
 		if tagPut.MatchString(r.Method + " " + r.URL.Path) {
 			armed := s.armed()
 			s.one.Lock()
@@ -77,9 +98,12 @@ func (s *stopper) wrap(next http.Handler) http.Handler {
 			}
 		}
 		s.mu.Lock()
-		shut, answered, release := s.shut, s.answered, s.release
+		shut, answered, release, dead := s.shut, s.answered, s.release, s.dead
 		s.answered = false
 		s.mu.Unlock()
+		if dead {
+			panic(http.ErrAbortHandler)
+		}
 		if shut {
 			if answered { // it asks the next thing, so it has the answer
 				close(s.reached)
@@ -133,8 +157,8 @@ func (s *stopper) hold(w http.ResponseWriter, r *http.Request, next http.Handler
 	}
 }
 
-// A shelf is a registry that is pushed to.
-type shelf struct {
+// An outlet is a registry that is pushed to.
+type outlet struct {
 	*stopper
 	host, under string   // and what repositories are under
 	login       []string // flags
@@ -142,23 +166,21 @@ type shelf struct {
 	put         func(repo, tag string, img imagetest.Image) error
 }
 
-// shelves are the registries that it is shown on.
-var shelves = map[string]func(t *testing.T) *shelf{
-	"distribution": func(t *testing.T) *shelf {
-		s := &shelf{stopper: &stopper{}, under: "public"}
+// outlets are the registries that it is shown on.
+var outlets = map[string]func(t *testing.T) *outlet{
+	"distribution": func(t *testing.T) *outlet {
 		h := distribution(t.Context(), t.TempDir(), "")
-		back := serve(t, h, nil)
-		s.host = serve(t, h, s.wrap).host
+		s, back := newOutlet(t, h), serve(t, h, nil)
 		s.put = func(repo, tag string, img imagetest.Image) error {
 			return img.Push(t.Context(), back.URL, repo, tag, "")
 		}
 		return s
 	},
-	"quay with a robot":      func(t *testing.T) *shelf { return quayShelf(t, false) },
-	"quay with an API token": func(t *testing.T) *shelf { return quayShelf(t, true) },
+	"quay with a robot":      func(t *testing.T) *outlet { return quayOutlet(t, false) },
+	"quay with an API token": func(t *testing.T) *outlet { return quayOutlet(t, true) },
 }
 
-func quayShelf(t *testing.T, api bool) *shelf {
+func quayOutlet(t *testing.T, api bool) *outlet {
 	q := quaytest.New(quaytest.Options{})
 	q.CreateUser("alice", "a-password")
 	q.CreateOrg("public", "alice")
@@ -166,8 +188,7 @@ func quayShelf(t *testing.T, api bool) *shelf {
 	if err := errors.Join(q.AddTeam("public", "makers", "creator", "public+bot"), q.SetDefault("public", "public+bot", "write")); err != nil {
 		t.Fatal(err)
 	}
-	s := &shelf{stopper: &stopper{}, under: "public"}
-	s.host = serve(t, q, s.wrap).host
+	s := newOutlet(t, q)
 	s.login = []string{"--dest-creds", "public+bot:" + robot}
 	if api {
 		s.login = append(s.login, "--dest-quay-api-token", q.AddToken("alice", "repo:admin"), "--quay-host", s.host)
@@ -177,18 +198,30 @@ func quayShelf(t *testing.T, api bool) *shelf {
 	return s
 }
 
-// A publication is one plan for one namespace of a shelf.
+// newOutlet serves h, which a stopper stands in front of.
+func newOutlet(t *testing.T, h http.Handler) *outlet {
+	s := &outlet{stopper: &stopper{}, under: "public"}
+	s.closed = sync.NewCond(&s.mu)
+	server := httptest.NewUnstartedServer(s.wrap(h))
+	server.Config.ConnState = s.opened
+	server.Start()
+	t.Cleanup(server.Close)
+	s.host = strings.TrimPrefix(server.URL, "http://")
+	return s
+}
+
+// A publication is one plan for one namespace of an outlet.
 type publication struct {
-	*shelf
+	*outlet
 	name, plan, journal string
 	before              map[string]imagetest.Image // by repository
 }
 
 // publication fills the namespace name: of the five tags three are there.
-func (s *shelf) publication(t *testing.T, source, name string) *publication {
+func (s *outlet) publication(t *testing.T, source, name string) *publication {
 	t.Helper()
 	dir := t.TempDir()
-	p := &publication{shelf: s, name: name, plan: filepath.Join(dir, "plan.yaml"), journal: filepath.Join(dir, "journal"), before: map[string]imagetest.Image{}}
+	p := &publication{outlet: s, name: name, plan: filepath.Join(dir, "plan.yaml"), journal: filepath.Join(dir, "journal"), before: map[string]imagetest.Image{}}
 	old := []imagetest.Image{
 		imagetest.Index(image(11, 500, "amd64"), image(12, 500, "arm64")),
 		image(13, 500, "amd64"),
@@ -259,7 +292,7 @@ func sources(t *testing.T) string {
 // second one changes nothing. A78
 func TestKillDuringPush(t *testing.T) {
 	from := sources(t)
-	for name, open := range shelves {
+	for name, open := range outlets {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			for n := 1; n <= items; n++ {
@@ -267,13 +300,13 @@ func TestKillDuringPush(t *testing.T) {
 					t.Run(fmt.Sprintf("write %d %s", n, moment), func(t *testing.T) {
 						p := s.publication(t, from, fmt.Sprintf("kill%d-%d", n, k))
 						reached, free := s.arm(n, moment)
-						defer free()
+						defer free(true)
 						var said bytes.Buffer
 						cmd := start(t.Context(), t, &said, p.args()...)
 						ended := until(t, cmd, reached)
 						kill(t, cmd)
 						<-ended
-						free()
+						free(true)
 						if cmd.ProcessState.Exited() {
 							t.Errorf("it ended by itself: %v\n%s", cmd.ProcessState, &said)
 						}
@@ -299,7 +332,7 @@ func TestKillDuringPush(t *testing.T) {
 // a push. It puts everything back by itself, so that there is nothing left to undo. A79
 func TestInterruptDuringPush(t *testing.T) {
 	from := sources(t)
-	for name, open := range shelves {
+	for name, open := range outlets {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			for n := 1; n <= items; n++ {
@@ -307,7 +340,7 @@ func TestInterruptDuringPush(t *testing.T) {
 					t.Run(fmt.Sprintf("write %d %s", n, moment), func(t *testing.T) {
 						p := s.publication(t, from, fmt.Sprintf("int%d-%d", n, k))
 						reached, free := s.arm(n, moment)
-						defer free()
+						defer free(false)
 						var said bytes.Buffer
 						// A signer that never ends, so that no run does before it is told to.
 						cmd := start(t.Context(), t, &said, p.args("--sign-cmd", "tail -f /dev/null")...)
@@ -315,7 +348,7 @@ func TestInterruptDuringPush(t *testing.T) {
 						if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 							t.Fatal(err)
 						}
-						free()
+						free(false)
 						<-ended
 						if status := cmd.ProcessState.ExitCode(); status != 130 {
 							t.Errorf("status %d\n%s", status, &said)
