@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/quaymaster/quaymaster/companion"
 	"github.com/quaymaster/quaymaster/internal/journal"
 	"github.com/quaymaster/quaymaster/oci"
@@ -114,7 +112,7 @@ func orNothing(d oci.Digest) string {
 // remove takes the tag ref away, and nothing else, if it still means from. It
 // returns an error matching [oci.ErrMoved] if it doesn't; that it is gone already
 // is no error. Where the registry deletes by digest only the error matches
-// [oci.ErrUnsupported], unless the Publisher allows it and no other tag has it.
+// [oci.ErrUnsupported], unless the Publisher allows it and no other tag leads to it.
 func (r *run) remove(ctx context.Context, ref oci.Ref, from state) error {
 	return r.removeBeside(ctx, ref, from, companion.Tags(from.digest()), &taking{})
 }
@@ -166,7 +164,7 @@ func (r *run) removeBeside(ctx context.Context, ref oci.Ref, from state, sibling
 }
 
 // delete takes ref away, which means d: by its tag, or where the registry can't and
-// the Publisher allows it by d.
+// the Publisher allows it by d, if no other tag means d or a list that holds it.
 func (r *run) delete(ctx context.Context, ref oci.Ref, d oci.Digest) error {
 	err := r.deleteTag(ctx, ref)
 	if !errors.Is(err, oci.ErrUnsupported) {
@@ -175,11 +173,12 @@ func (r *run) delete(ctx context.Context, ref oci.Ref, d oci.Digest) error {
 	if !r.p.AllowDigestDelete {
 		return fmt.Errorf("%w; --allow-digest-delete deletes the manifest, where no other tag has it", err)
 	}
-	if other, scanErr := r.otherTag(ctx, ref, d); scanErr != nil || other != "" {
-		if scanErr == nil {
-			scanErr = oci.Refuse(fmt.Sprintf("the registry deletes by digest only, and the tag %s has the digest of %s too", other, ref.Tagged()))
-		}
-		return scanErr
+	s, err := r.scan(ctx, ref, nil)
+	if err != nil {
+		return err
+	}
+	if s.tags[ref.Tag] != d || !newRemoval(s, []string{ref.Tag}).dead[d] {
+		return oci.Refuse(fmt.Sprintf("the registry deletes by digest only, and another tag needs %s too, which %s means", d, ref.Tagged()))
 	}
 	repo, err := r.dest(ref)
 	if err != nil {
@@ -202,46 +201,6 @@ func (r *run) deleteTag(ctx context.Context, ref oci.Ref) error {
 		return err
 	}
 	return repo.DeleteTag(ctx, ref.Tag)
-}
-
-// otherTag gives another tag of ref's repository that means d, "" if there is none.
-func (r *run) otherTag(ctx context.Context, ref oci.Ref, d oci.Digest) (string, error) {
-	repo, err := r.dest(ref)
-	if err != nil {
-		return "", err
-	}
-	found := make(chan string, 1)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(r.atOnce())
-	for tag, err := range repo.Tags(ctx) {
-		if err != nil {
-			_ = g.Wait() // the listing's error says more
-			return "", err
-		}
-		if tag == ref.Tag {
-			continue
-		}
-		g.Go(safely(func() error {
-			desc, err := repo.Head(gctx, tag)
-			if errors.Is(err, oci.ErrNotFound) {
-				return nil
-			}
-			if err == nil && desc.Digest == d {
-				select {
-				case found <- tag:
-				default:
-				}
-			}
-			return err
-		}))
-	}
-	err = g.Wait()
-	select {
-	case tag := <-found:
-		return tag, nil
-	default:
-		return "", err
-	}
 }
 
 // guardOld keeps what ref means under a tag of the run's own, once. It stays until

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -163,22 +164,21 @@ func TestRemove(t *testing.T) {
 // takes no other tag with it.
 func TestRemoveByDigest(t *testing.T) {
 	tests := []struct {
-		name         string
-		allowed, two bool
-		want         error
+		name    string
+		allowed bool
+		other   imagetest.Image // under another tag
+		want    error
 	}{
-		{"not allowed", false, false, oci.ErrUnsupported},
-		{"allowed", true, false, nil},
-		{"another tag has it", true, true, oci.ErrRefused},
+		{"not allowed", false, newSingle, oci.ErrUnsupported},
+		{"allowed", true, newSingle, nil},
+		{"another tag has it", true, oldSingle, oci.ErrRefused},
+		{"another tag's list holds it", true, imagetest.Index(newSingle, oldSingle), oci.ErrRefused},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := plainStage(t)
 			p.push("a:1", oldSingle)
-			p.push("a:other", newSingle)
-			if tt.two {
-				p.push("a:2", oldSingle)
-			}
+			p.push("a:other", tt.other)
 			p.shut(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 				if strings.HasSuffix(r.URL.Path, "/manifests/1") {
 					return on("DELETE", "/1", status(405, "UNSUPPORTED"))(w, r, next)
@@ -200,7 +200,7 @@ func TestRemoveByDigest(t *testing.T) {
 			if err := r.remove(t.Context(), p.ref("a:1"), from); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
-			p.want(tags{"a:other": &newSingle})
+			p.want(tags{"a:other": &tt.other})
 			if tt.want == nil {
 				p.want(tags{"a:1": nil})
 			} else {
