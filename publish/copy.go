@@ -7,6 +7,8 @@ import (
 	"iter"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/quaymaster/quaymaster/backend"
 	"github.com/quaymaster/quaymaster/backend/registry"
 	"github.com/quaymaster/quaymaster/bulk"
@@ -28,12 +30,14 @@ func (j copyJob) to() oci.Ref {
 	return oci.Ref{Registry: j.To.Registry, Repository: j.To.Repository, Digest: j.Desc.Digest}
 }
 
-// copy does jobs, p.Images at once, in one run of package bulk for each registry
-// that is written to, so that they share what they have in common. done is told
-// what became of each that was begun, one at a time and while others are still on
-// their way; it must not wait for anything.
+// copy does jobs in one run of package bulk for each registry that is written to, so
+// that they share what they have in common: p.Images at once at each. Registries
+// don't wait for each other: what is for several of them is soon at all, and can
+// get its tags before one of them forgets it. done is told what became of each job
+// that was begun, one at a time and while others are still on their way; it must
+// not wait for anything.
 //
-// The error joins those of jobs and what ended the run besides.
+// The error joins those of jobs and what ended the run besides, or is a panic's.
 func (r *run) copy(ctx context.Context, jobs []copyJob, done func(job int, rep oci.ImageReport)) error {
 	var hosts []string
 	byHost := map[string]*jobImages{}
@@ -47,9 +51,23 @@ func (r *run) copy(ctx context.Context, jobs []copyJob, done func(job int, rep o
 		}
 		images.add(i, j)
 	}
-	var errs []error
-	for _, host := range hosts {
-		errs = append(errs, r.copyTo(ctx, host, byHost[host], done))
+	var mu sync.Mutex // held while done is told
+	one := func(job int, rep oci.ImageReport) {
+		mu.Lock()
+		defer mu.Unlock()
+		done(job, rep)
+	}
+	var g errgroup.Group // of registries; its errors are panics
+	g.SetLimit(r.atOnce())
+	errs := make([]error, len(hosts))
+	for i, host := range hosts {
+		g.Go(safely(func() error {
+			errs[i] = r.copyTo(ctx, host, byHost[host], one)
+			return nil
+		}))
+	}
+	if thrown := g.Wait(); thrown != nil {
+		return thrown
 	}
 	return errors.Join(errs...)
 }
@@ -75,8 +93,10 @@ func (r *run) copyTo(ctx context.Context, host string, images *jobImages, done f
 			case bulk.Moved:
 				r.moved(e.Bytes)
 			case bulk.Ended:
+				rep := *e.Report
 				for _, job := range images.jobs[e.Number-1].numbers {
-					done(job, *e.Report)
+					done(job, rep)
+					rep.BytesMoved = 0 // they were read once
 				}
 				images.over(e.Number - 1)
 			}

@@ -52,7 +52,8 @@ func (s *push) bring(ctx, going context.Context) error {
 	if panicked := movers.Wait(); panicked != nil {
 		return panicked
 	}
-	if s.hasFailed() || going.Err() != nil {
+	_, panicked := errors.AsType[*panicError](err)
+	if !panicked && (s.hasFailed() || going.Err() != nil) {
 		return nil // an item says what failed
 	}
 	return err

@@ -2,7 +2,9 @@ package publish_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/quaymaster/quaymaster/internal/imagetest"
@@ -115,4 +117,66 @@ func TestPushCarriesLateSignatures(t *testing.T) {
 		s.is(s.mustPush("src/a:1 > b:x"), "org/b:x unchanged")
 		s.to.means("org/b:"+tag, signature)
 	})
+}
+
+// Registries don't wait for each other: what is for both is soon at both, and no
+// registry forgets what lies there without a tag meanwhile.
+func TestPushToRegistriesAtOnce(t *testing.T) {
+	s := newStage(t, plainArena)
+	other := plainArena(t)
+	s.pub.Images = 1
+	a, b := s.cast.image("amd64=1"), s.cast.image("amd64=2")
+	s.from.push("src/a:1", a)
+	s.from.push("src/b:1", b)
+	p, err := publish.ParsePlan("p", fmt.Appendf(nil, "- pull_url: src/a:1\n  tags: {\"%[1]s/org/a\": [x], \"%[2]s/org/a\": [x]}\n- pull_url: src/b:1\n  tags: {\"%[1]s/org/b\": [x], \"%[2]s/org/b\": [x]}\n", s.to.host, other.host), publish.PlanOptions{SourceRegistry: s.from.host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagged := make(chan struct{}) // the first item, at both
+	left := sync.WaitGroup{}
+	left.Add(2)
+	go func() { left.Wait(); close(tagged) }()
+	count := func() func(http.ResponseWriter, *http.Request) bool {
+		once := sync.OnceFunc(left.Done)
+		return func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/org/a/manifests/x") {
+				once()
+			}
+			return false
+		}
+	}
+	s.to.on(count())
+	other.on(count())
+	s.from.on(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/v2/src/b/blobs/") {
+			<-tagged // for ever, if the other registry's turn comes after this
+		}
+		return false
+	})
+	if _, err := s.pub.Push(t.Context(), p, s.opt); err != nil {
+		t.Fatal(err)
+	}
+	s.to.means("org/a:x", a)
+	other.means("org/a:x", a)
+	s.to.means("org/b:x", b)
+	other.means("org/b:x", b)
+}
+
+// What two items have in common is read once, and counted once.
+func TestPushCountsBytesOnce(t *testing.T) {
+	bytes := func(lines ...string) (n int64) {
+		s := newStage(t, plainArena)
+		s.from.push("src/a:1", s.cast.image("amd64=1"))
+		s.from.push("src/a:2", s.cast.image("amd64=1"))
+		for _, item := range s.mustPush(lines...).Items {
+			for _, c := range item.Changes {
+				n += c.Bytes
+			}
+		}
+		return n
+	}
+	one, two := bytes("src/a:1 > b:x"), bytes("src/a:1 > b:x", "src/a:2 > b:y")
+	if one == 0 || two != one {
+		t.Errorf("%d bytes of one tag, %d of two that mean the same", one, two)
+	}
 }
