@@ -43,6 +43,20 @@ const (
 	hookLine = 2 << 10
 )
 
+// check returns an error matching [oci.ErrUsage] if a command isn't there: better
+// before all is pushed than after.
+func (h Hooks) check() error {
+	for _, argv := range [][]string{h.Sign, h.Attest} {
+		if len(argv) == 0 {
+			continue
+		}
+		if _, err := exec.LookPath(argv[0]); err != nil {
+			return oci.Usage(fmt.Sprintf("a hook can't be run: %v", err))
+		}
+	}
+	return nil
+}
+
 // runHooks runs h for refs, each once. In a dry run it runs nothing.
 func (r *run) runHooks(ctx context.Context, h Hooks, refs []string) error {
 	if len(refs) == 0 || r.p.DryRun {

@@ -151,6 +151,7 @@ plan.yaml:1:44: item 1: repository "a/b/c": it has to be NAMESPACE/REPOSITORY, o
 		{"empty", opt, "# nothing\n", `plan.yaml: it is empty`},
 		{"a key twice", opt, "items: []\nitems: []\n", `plan.yaml:2:1: mapping key "items" already defined at [1:1]`},
 		{"broken YAML", opt, "- pull_url: [a\n", `plan.yaml:1:13: sequence end token ']' not found`},
+		{"a tab", opt, "- pull_url: a:1\n\ttags: {r: [x]}\n", `plan.yaml:2:1: found character '\t' that cannot start any token`},
 		{"two documents", opt, "- {pull_url: a:1, tags: {r: [x]}}\n---\n- {}\n", `plan.yaml:3:1: a second document: a plan is one`},
 		{"merge keys", opt, "- {pull_url: a:1, tags: {r: [x]}, <<: {}}\n", `plan.yaml:1:35: item 1: << is not understood: write it out`},
 		{"an alias of nothing", opt, "- {pull_url: *a, tags: {r: [x]}}\n", `plan.yaml:1:14: nothing has the anchor "a"`},

@@ -120,7 +120,7 @@ func unfit(raw []byte) (at place, why string) {
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
-	return s
+	return strings.ReplaceAll(s, "\t", `\t`)
 }
 
 type anchorVisitor map[string]ast.Node

@@ -64,7 +64,7 @@ func (opt PushOptions) check(plan *Plan) error {
 			}
 		}
 	}
-	if err := opt.Guard.check(dests...); err != nil {
+	if err := errors.Join(opt.Guard.check(dests...), opt.Hooks.check()); err != nil {
 		return err
 	}
 	return errors.Join(denied...)

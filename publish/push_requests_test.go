@@ -156,7 +156,7 @@ func TestPushDryRun(t *testing.T) {
 		s.to.push("org/a:1", s.cast.old())
 		s.to.push("org/b:1", s.cast.image("amd64=1"))
 		s.pub.DryRun = true
-		s.opt.Hooks.Sign = []string{"/nowhere"}
+		s.opt.Hooks.Sign = []string{script(t, "exit 1")}
 		s.opt.Guard = publish.Guard{Template: publish.DefaultGuard}
 		s.to.on(nil)
 		r, err := s.push("src/a:1 > a:1,2 new:1", "src/b:1 > b:1", "src/gone:1 > c:1")
