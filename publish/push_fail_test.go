@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/quaymaster/quaymaster/internal/transport"
-	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/publish"
 )
 
