@@ -102,7 +102,7 @@ func (r *run) putBack(ctx context.Context, j *journal.Journal, t journal.Tag, u 
 	c.Old, c.New = now, now
 	was := t.Before.Digest
 	if now == was {
-		if c.Status = Unchanged; t.Open && j.Status() == "" {
+		if c.Status = Unchanged; t.Open && j != r.journal && j.Status() == "" {
 			c.Warnings = append(c.Warnings, "it isn't known whether the registry took what was sent; if that takes effect yet, the rollback has to be repeated")
 		}
 		return nil
