@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/quaymaster/quaymaster/internal/journal"
@@ -17,6 +18,9 @@ type digestDelete struct {
 	t    *taking
 	dead map[oci.Digest]bool // of the tags' manifests, what nothing else needs
 	same map[oci.Digest][]takenTag
+	// above has the tags whose lists hold a manifest of another tag. They go first:
+	// a list that stays, since it could not be deleted, keeps its images.
+	above map[oci.Digest][]takenTag
 }
 
 // byDigest looks at the repository of t again.
@@ -25,7 +29,7 @@ func (r *run) byDigest(ctx context.Context, t *taking) (*digestDelete, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &digestDelete{run: r, t: t, same: map[oci.Digest][]takenTag{}}
+	d := &digestDelete{run: r, t: t, same: map[oci.Digest][]takenTag{}, above: map[oci.Digest][]takenTag{}}
 	var tags []string
 	for _, tag := range t.tags {
 		// One that was moved is not ours to delete any more: it survives.
@@ -35,6 +39,21 @@ func (r *run) byDigest(ctx context.Context, t *taking) (*digestDelete, error) {
 		}
 	}
 	d.dead = newRemoval(s, tags).dead
+	for list, same := range d.same {
+		seen := map[oci.Digest]bool{list: true}
+		for todo := slices.Clone(s.children[list]); len(todo) > 0; {
+			c := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if seen[c] {
+				continue
+			}
+			seen[c] = true
+			todo = append(todo, s.children[c]...)
+			if d.same[c] != nil {
+				d.above[c] = append(d.above[c], same[0])
+			}
+		}
+	}
 	return d, nil
 }
 
@@ -52,6 +71,14 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 		return d.removeBeside(ctx, ref, tag.from, nil, d.t) // it is gone, or was moved
 	case !d.dead[tag.digest]:
 		return oci.Wrap(fmt.Errorf("%w: the registry deletes by digest only, and another tag needs %s", oci.ErrUnsupported, tag.digest), "delete tag", ref.String(), oci.Descriptor{})
+	}
+	for _, list := range d.above[tag.digest] {
+		if d.t.went[list.tag] {
+			continue
+		}
+		if err := d.remove(ctx, list); err != nil {
+			return fmt.Errorf("the list that holds %s: %w", ref.Tagged(), err)
+		}
 	}
 	var intents []int
 	for _, other := range same {
@@ -74,6 +101,8 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 	if len(intents) == 0 {
 		return nil
 	}
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	deleteErr := at.DeleteManifest(ctx, tag.digest)
 	for _, other := range same {
 		ref.Tag = other.tag
@@ -86,6 +115,9 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 		default:
 			return oci.Wrap(fmt.Errorf("the registry agreed, and the tag still means %s", after), "delete tag", ref.Tagged(), oci.Descriptor{})
 		}
+	}
+	for _, other := range same {
+		d.t.went[other.tag] = true
 	}
 	for _, n := range intents {
 		if err := d.journal.Done(n); err != nil {

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/quaymaster/quaymaster/internal/imagetest"
 	"github.com/quaymaster/quaymaster/internal/quaytest"
 	"github.com/quaymaster/quaymaster/oci"
 	"github.com/quaymaster/quaymaster/publish"
@@ -104,5 +107,60 @@ func TestUntagByDigest(t *testing.T) {
 		if there := p.tags("name/repo", all...); there != "a b" {
 			t.Errorf("there are %s", there)
 		}
+	})
+	fails := func(p *place, d oci.Digest) {
+		p.on(func(w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.Method != http.MethodDelete:
+				return false
+			case !strings.Contains(r.URL.Path, "sha256:"):
+				return answer(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
+			}
+			return strings.HasSuffix(r.URL.Path, string(d)) && answer(w, http.StatusInternalServerError, "UNKNOWN")
+		})
+	}
+	t.Run("a list that stays keeps its image", func(t *testing.T) {
+		p, pub := open(t)
+		fails(p, list.Desc.Digest)
+		r, err := pub.Untag(t.Context(), p.refs("name/repo:child", "name/repo:list"), gone)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		p.wantStatuses(r, "failed name/repo:child", "skipped name/repo:list")
+		if there := p.tags("name/repo", all...); there != "a b child list" {
+			t.Errorf("there are %s", there)
+		}
+	})
+	t.Run("what went with another is told, though the run failed", func(t *testing.T) {
+		p, pub := open(t)
+		p.push("name/repo:ab", c.image("amd64=ab"))
+		fails(p, c.image("amd64=ab").Desc.Digest)
+		r, err := pub.Untag(t.Context(), p.refs("name/repo:a", "name/repo:ab", "name/repo:b"), gone)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		p.wantStatuses(r, "deleted name/repo:a", "failed name/repo:ab", "deleted name/repo:b")
+	})
+	t.Run("a list that somebody moves, with its image", func(t *testing.T) {
+		p, pub := open(t)
+		other := imagetest.Index(list.Children...)
+		other.Raw = append(other.Raw, '\n')
+		other.Desc.Digest, other.Desc.Size = digest.FromBytes(other.Raw), int64(len(other.Raw))
+		heads := 0
+		p.on(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, "/manifests/list") {
+				if heads++; heads == 3 { // for the list, for the list again, before it is deleted
+					p.push("name/repo:list", other)
+				}
+			}
+			return r.Method == http.MethodDelete && !strings.Contains(r.URL.Path, "sha256:") && answer(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		})
+		r, err := pub.Untag(t.Context(), p.refs("name/repo:child", "name/repo:list"), gone)
+		is(t, err, oci.ErrMoved)
+		if there := p.tags("name/repo", all...); there != "a b child list" || heads < 3 {
+			t.Errorf("there are %s after %d looks: %v", there, heads, p.statuses(r))
+		}
+		p.means("name/repo:child", one)
+		p.means("name/repo:list", other)
 	})
 }

@@ -257,5 +257,8 @@ func (d *deleter) remove(ctx context.Context, tag takenTag) (err error) {
 			return err
 		}
 	}
-	return d.digests.remove(ctx, tag)
+	if err = d.digests.remove(ctx, tag); errors.Is(err, oci.ErrMoved) {
+		d.digests = nil // and may need now what nothing needed
+	}
+	return err
 }
