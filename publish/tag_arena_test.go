@@ -34,6 +34,7 @@ type arena struct {
 	env  backend.Env
 	put  func(repo, tag string, img imagetest.Image) error // by no request that is counted
 	quay *quaytest.Server                                  // nil where it is none
+	next http.Handler                                      // the registry itself
 
 	mu    sync.Mutex
 	asked []string                                                 // "PUT /v2/org/a/manifests/1", without those for tokens
@@ -82,6 +83,7 @@ func plainArena(t *testing.T) *arena {
 
 func (a *arena) serve(next http.Handler, login func(host string) transport.CredentialFunc) {
 	a.t.Helper()
+	a.next = next
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
 		if !strings.HasPrefix(r.URL.Path, "/v2/auth") && r.URL.Path != "/v2/" {
