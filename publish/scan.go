@@ -146,7 +146,7 @@ func (r *run) confirm(ctx context.Context, s *scan) error {
 	if err != nil {
 		return err
 	}
-	for tag, err := range at.Tags(ctx) {
+	for tag, err := range at.AllTags(ctx) {
 		if err == nil {
 			if _, known := s.tags[tag]; known {
 				continue
@@ -175,14 +175,12 @@ func tooMany(what string, limit int) error {
 func (s *scan) listRegistry(ctx context.Context, at *registry.Repository, wanted []string, atOnce int) ([]oci.Digest, error) {
 	var names []string
 	listed := map[string]bool{}
-	for tag, err := range at.Tags(ctx) {
+	for tag, err := range at.AllTags(ctx) {
 		switch {
 		case err != nil && len(names) == 0 && registry.Absent(err):
 			return nil, &absentError{err}
 		case err != nil:
 			return nil, err
-		case !oci.ValidTag(tag):
-			return nil, fmt.Errorf("it lists %q, which is no tag: %w", tag, oci.ErrInvalid)
 		case len(names) > maxTags:
 			return nil, tooMany("tags", maxTags)
 		case !listed[tag]:

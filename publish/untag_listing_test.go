@@ -86,6 +86,13 @@ func TestListingsThatAreNotWhole(t *testing.T) {
 			bent(w, r, next, func(s string) string { return s[:len(s)/2] })
 			return true
 		},
+		"a name that can't be a tag": func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+			if !later(r) {
+				return false
+			}
+			bent(w, r, next, func(s string) string { return strings.Replace(s, `"t9`, `"-/t9`, 1) })
+			return true
+		},
 		"a page without tags": func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 			if !later(r) {
 				return false

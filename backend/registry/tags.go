@@ -23,9 +23,15 @@ const maxTags = 1 << 20
 // The sequence ends after its first error. Of the first page it matches
 // [oci.ErrNotFound] or [oci.ErrDenied] where that is what the registry says; any
 // later one, a listing that leads in circles too, matches [oci.ErrIncomplete].
-func (r *repo) Tags(ctx context.Context) iter.Seq2[string, error] {
+func (r *repo) Tags(ctx context.Context) iter.Seq2[string, error] { return r.tags(ctx, false) }
+
+// AllTags is Tags for who has to know all tags: a name that can't be one ends it
+// with an error matching [oci.ErrInvalid].
+func (r *Repository) AllTags(ctx context.Context) iter.Seq2[string, error] { return r.tags(ctx, true) }
+
+func (r *repo) tags(ctx context.Context, strict bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		l := tagListing{repo: r, seen: map[string]bool{}, yield: yield}
+		l := tagListing{repo: r, strict: strict, seen: map[string]bool{}, yield: yield}
 		// Docker Hub and Quay give 100 at most, most others as many as are asked for.
 		err := r.pages(ctx, "/tags/list?n=1000", "application/json", maxPage, l.take)
 		if l.odd > 0 {
@@ -40,9 +46,10 @@ func (r *repo) Tags(ctx context.Context) iter.Seq2[string, error] {
 // A tagListing is one pass over the tags of a repository.
 type tagListing struct {
 	*repo
+	strict  bool // about names that are no tags
 	seen    map[string]bool
 	yield   func(string, error) bool
-	odd     int // names that are no tags
+	odd     int // such names
 	example string
 }
 
@@ -61,6 +68,9 @@ func (l *tagListing) take(_ http.Header, body []byte) (all, fresh int, done bool
 		l.seen[name] = true
 		fresh++
 		if !oci.ValidTag(name) {
+			if l.strict {
+				return 0, 0, false, fmt.Errorf("%w: %s lists %q, which can't be a tag", oci.ErrInvalid, l.host, transport.Text(name, 60))
+			}
 			if l.odd++; l.odd == 1 {
 				l.example = transport.Text(name, 60)
 			}
