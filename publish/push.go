@@ -54,14 +54,23 @@ func (opt PushOptions) check(plan *Plan) error {
 	}
 	var dests []oci.Ref
 	var denied []error
+	taken := map[oci.Ref]bool{}
 	for _, item := range plan.Items {
+		before := len(dests)
 		for _, d := range item.Dests {
+			if taken[d.Ref] {
+				return oci.Usage(fmt.Sprintf("item %d: %s is there twice", item.number, d.Ref))
+			}
+			taken[d.Ref] = true
 			dests = append(dests, d.Ref)
 			for _, glob := range opt.Deny {
 				if fnmatch.Match(glob, d.Name()) || fnmatch.Match(glob, d.Repository) {
 					denied = append(denied, oci.Refuse(fmt.Sprintf("item %d: %s is denied by %q", item.number, d.Ref, glob)))
 				}
 			}
+		}
+		if err := usableTags(item.Source, dests[before:]...); err != nil {
+			return err
 		}
 	}
 	if err := errors.Join(opt.Guard.check(dests...), opt.Hooks.check()); err != nil {

@@ -97,6 +97,24 @@ func TestPushRefusals(t *testing.T) {
 			}
 		}
 	})
+	t.Run("plans that nobody parsed", func(t *testing.T) {
+		s := newStage(t, plainArena)
+		good := s.plan(itemLines("src/a:1 > a:1"))
+		for name, change := range map[string]func(i *publish.PlanItem){
+			"a tag twice": func(i *publish.PlanItem) { i.Dests = append(i.Dests, i.Dests[0]) },
+			"no tag": func(i *publish.PlanItem) {
+				i.Dests = []publish.Destination{{Ref: oci.Ref{Registry: s.to.host, Repository: "a"}}}
+			},
+			"no tags":   func(i *publish.PlanItem) { i.Dests = nil },
+			"no source": func(i *publish.PlanItem) { i.Source.Tag = "" },
+		} {
+			item := good.Items[0]
+			change(&item)
+			if _, err := s.pub.Push(t.Context(), &publish.Plan{Items: []publish.PlanItem{item}}, s.opt); !errors.Is(err, oci.ErrUsage) {
+				t.Errorf("%s gave %v, want a usage error", name, err)
+			}
+		}
+	})
 	t.Run("a kind that the source isn't", func(t *testing.T) {
 		s := newStage(t, plainArena)
 		s.from.push("src/a:1", s.cast.image("amd64=1"))
