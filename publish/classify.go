@@ -26,7 +26,7 @@ func classify(item PlanItem, from Content) (Kind, error) {
 
 // classifyAll reads the sources of all items, each once.
 func (s *push) classifyAll(ctx context.Context) error {
-	return s.each(ctx, s.items, func(ctx context.Context, i *pushItem) error {
+	return s.each(ctx, func(ctx context.Context, i *pushItem) error {
 		repo, err := s.source(i.Source)
 		if err != nil {
 			return err

@@ -217,10 +217,10 @@ func (s *push) sign(ctx context.Context) error {
 
 // each does something for all items that haven't failed, several at once. Its error
 // is a panic's; those of items are noted.
-func (s *push) each(ctx context.Context, items []*pushItem, do func(context.Context, *pushItem) error) error {
+func (s *push) each(ctx context.Context, do func(context.Context, *pushItem) error) error {
 	var g errgroup.Group
 	g.SetLimit(s.atOnce())
-	for _, i := range items {
+	for _, i := range s.items {
 		if ctx.Err() != nil {
 			break
 		}
