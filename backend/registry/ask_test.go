@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -159,4 +160,67 @@ func blurt(w http.ResponseWriter, status string) bool {
 	_ = buf.Flush()
 	_ = conn.Close() // with content unread that is a reset
 	return true
+}
+
+// While a registry is asked, the content is opened; it says no twice, and the
+// content is opened once all the same.
+func TestContentIsOpenedWhileTheRegistryIsAsked(t *testing.T) {
+	f := newFar(t)
+	opened := make(chan struct{})
+	refusals := 2
+	f.fail(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		select {
+		case <-opened: // before the registry has said that it wants it
+		case <-r.Context().Done():
+			return true
+		}
+		refusals--
+		return refusals >= 0 && blurt(w, "503 Service Unavailable")
+	})
+	b := random(3, large).blob()
+	content, opens := b.Open, 0
+	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		if opens++; opens == 1 {
+			defer close(opened)
+		}
+		return content(ctx)
+	}
+	if _, err := f.destination(t, "a", "1").PutBlob(t.Context(), b); err != nil || opens != 1 {
+		t.Errorf("it was opened %d times, %v", opens, err)
+	}
+}
+
+// What was opened for a registry that never wants it is closed.
+func TestContentThatIsNotWantedIsClosed(t *testing.T) {
+	f := newFar(t)
+	f.fail(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && blurt(w, "403 Forbidden")
+	})
+	b := random(4, large).blob()
+	content, closed := b.Open, make(chan struct{})
+	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		rc, err := content(ctx)
+		return closer{rc, closed}, err
+	}
+	if _, err := f.destination(t, "a", "1").PutBlob(t.Context(), b); !errors.Is(err, oci.ErrDenied) {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-closed:
+	default:
+		t.Error("it is still open")
+	}
+}
+
+type closer struct {
+	io.ReadCloser
+	closed chan struct{}
+}
+
+func (c closer) Close() error {
+	close(c.closed)
+	return c.ReadCloser.Close()
 }

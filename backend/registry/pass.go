@@ -16,14 +16,16 @@ import (
 )
 
 // A pass is one pass over a blob's content on its way into a request. It opens
-// the content when the transport first reads it, so a request that is refused
-// before costs the source nothing.
+// the content when the transport first reads it, or takes what was opened while
+// the registry was asked ([opening]), so a request that is refused before costs
+// the source no second reading.
 //
 // With "Expect: 100-continue" Go's transport reads the body also after a final
 // answer that came in place of the 100, to keep its connection. The pass then
 // waits for the end of the request instead: see [pass.watch].
 type pass struct {
 	blob   oci.Blob
+	parent context.Context // the upload's
 	ctx    context.Context // of the content; it ends with the pass
 	cancel context.CancelFunc
 
@@ -31,6 +33,8 @@ type pass struct {
 	// on goroutines of its own.
 	answered, wanted signal
 	over             signal
+
+	ahead *opening // content that is opened already, or about to be; nil for none
 
 	mu   sync.Mutex // held while content is read
 	rc   io.ReadCloser
@@ -46,7 +50,7 @@ var errUnwanted = errors.New("the content was not wanted")
 // newPass makes a pass over b. ctx is the caller's, not the request's: that one
 // holds the destination's scopes. hash is how to learn the digest, "" is not.
 func newPass(ctx context.Context, b oci.Blob, hash digest.Algorithm) *pass {
-	p := &pass{blob: b, answered: newSignal(), wanted: newSignal(), over: newSignal()}
+	p := &pass{blob: b, parent: ctx, answered: newSignal(), wanted: newSignal(), over: newSignal()}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	if hash != "" {
 		p.hash = hash.Hash()
@@ -105,12 +109,31 @@ func (p *pass) begin() error {
 	if p.over.given() {
 		return errUnwanted
 	}
-	rc, err := p.blob.Open(p.ctx)
+	open := func() (io.ReadCloser, error) { return p.blob.Open(p.ctx) }
+	if p.ahead != nil {
+		open = p.take
+	}
+	rc, err := open()
 	if err != nil {
 		return p.failed(err)
 	}
 	p.rc = rc
 	return nil
+}
+
+// take gives what was opened ahead. From now on it is p's, and ends with p.
+func (p *pass) take() (io.ReadCloser, error) {
+	select {
+	case <-p.ahead.done:
+	case <-p.over.c:
+	}
+	if p.over.given() {
+		return nil, errUnwanted // it is kept for the next attempt
+	}
+	o := p.ahead
+	p.ahead = nil
+	context.AfterFunc(p.ctx, o.cancel)
+	return o.rc, o.err
 }
 
 // failed keeps err as the content's, unless it failed because the pass is over.
@@ -133,6 +156,14 @@ func (p *pass) Close() error {
 	err := p.rc.Close()
 	p.rc = http.NoBody
 	return err
+}
+
+// unread gives what was opened ahead and not taken, nil if there is none. The pass
+// has ended.
+func (p *pass) unread() *opening {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ahead
 }
 
 // end closes the pass and says what became of it: how many bytes were given,

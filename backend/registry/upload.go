@@ -66,6 +66,7 @@ type upload struct {
 	learn   bool     // digest or size is known only at the end
 	session *url.URL // that is open at the registry
 	release func()   // of blob's memory, nil if it has none
+	ahead   *opening // content that was opened and not wanted yet; nil for none
 
 	wrong, denied int  // attempts that ended so
 	broke         bool // an attempt that sent content without a question
@@ -145,6 +146,9 @@ func (u *upload) attempt(ctx context.Context) (oci.Descriptor, error) {
 }
 
 func (u *upload) forget() {
+	if u.ahead != nil {
+		u.ahead.close()
+	}
 	if u.release != nil {
 		u.release()
 	}
@@ -242,7 +246,11 @@ func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pa
 		if asked = u.asks(size); asked {
 			req.Header.Set("Expect", "100-continue")
 			req = p.watch(req)
+			if u.ahead == nil && !u.learn {
+				u.ahead = open(p.parent, u.blob)
+			}
 		}
+		p.ahead = u.ahead
 	}
 	resp, err = u.send(req)
 	if err == nil && resp.StatusCode/100 != 2 {
@@ -254,6 +262,7 @@ func (u *upload) transfer(ctx context.Context, method string, at *url.URL, p *pa
 		// Only now: a pass that ends early costs the connection, and with it an
 		// answer that isn't read yet.
 		_, sent, own := p.end()
+		u.ahead = p.unread()
 		if own != nil {
 			return nil, false, &contentError{own}
 		}
