@@ -28,7 +28,7 @@ const (
 // What fails and could succeed starts again from the POST, at most 5 times,
 // with a new pass over the content; blobs up to 1 MiB are read once and sent
 // from memory, and before others are read the registry is asked whether it takes
-// them. An end that leaves open whether the registry has the blob is
+// them, while they are opened. An end that leaves open whether the registry has the blob is
 // settled by a HEAD. Errors match [oci.ErrDenied], and [oci.ErrDigestMismatch]
 // where the content isn't what b.Desc says.
 func (d *destination) PutBlob(ctx context.Context, b oci.Blob) (oci.Descriptor, error) {
