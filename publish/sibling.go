@@ -67,17 +67,27 @@ func (r *run) bringBack(ctx context.Context, ref oci.Ref, siblings []sibling, t 
 		switch {
 		case err == nil && now != "":
 		case err == nil && t.goes[to.Tag]:
-			t.went[to.Tag] = true
+			t.went[to.Tag] = nil
 		case err == nil:
 			err = r.bringOneBack(ctx, to, b)
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s is deleted, and %s may have gone with it: %w", ref.Tagged(), to.Tagged(), err))
-			continue
+		if err == nil {
+			err = r.journal.Done(b.intent)
+		} else {
+			err = t.unsure(ref, b, err)
 		}
-		errs = append(errs, r.journal.Done(b.intent))
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// unsure notes that b may have gone with ref, which nobody can tell because of err.
+func (t *taking) unsure(ref oci.Ref, b sibling, err error) error {
+	err = fmt.Errorf("%s may have gone with %s: %w", b.tag.tag, ref.Tagged(), err)
+	if t.goes[b.tag.tag] {
+		t.went[b.tag.tag] = err
+	}
+	return err
 }
 
 func (r *run) bringOneBack(ctx context.Context, ref oci.Ref, b sibling) error {

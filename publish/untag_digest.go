@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -73,7 +74,7 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 		return oci.Wrap(fmt.Errorf("%w: the registry deletes by digest only, and another tag needs %s", oci.ErrUnsupported, tag.digest), "delete tag", ref.String(), oci.Descriptor{})
 	}
 	for _, list := range d.above[tag.digest] {
-		if d.t.went[list.tag] {
+		if unsure, went := d.t.went[list.tag]; went && unsure == nil {
 			continue
 		}
 		if err := d.remove(ctx, list); err != nil {
@@ -108,16 +109,19 @@ func (d *digestDelete) remove(ctx context.Context, tag takenTag) error {
 		ref.Tag = other.tag
 		switch after, _, err := d.now(ctx, ref, false); {
 		case err == nil && after == "":
+		case err != nil:
+			for _, other := range same {
+				d.t.went[other.tag] = fmt.Errorf("it may have gone with %s: %w", tag.tag, err)
+			}
+			return cmp.Or(deleteErr, err)
 		case deleteErr != nil:
 			return deleteErr
-		case err != nil:
-			return err
 		default:
 			return oci.Wrap(fmt.Errorf("the registry agreed, and the tag still means %s", after), "delete tag", ref.Tagged(), oci.Descriptor{})
 		}
 	}
 	for _, other := range same {
-		d.t.went[other.tag] = true
+		d.t.went[other.tag] = nil
 	}
 	for _, n := range intents {
 		if err := d.journal.Done(n); err != nil {

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ type taking struct {
 	failed error        // why nothing is taken from it, where that is no reason to stop
 
 	goes map[string]bool // the tags
-	went map[string]bool // those of them that the registry took away with another
+	// went are those of them that the registry took away with another, with an error
+	// where that isn't sure.
+	went map[string]error
 }
 
 // A takenTag is one tag that goes.
@@ -59,7 +62,7 @@ func (t *taking) take(s *scan, tags []string, along []companionTag) {
 	slices.SortFunc(own, byName)
 	slices.SortFunc(others, byName)
 	t.tags = append(own, others...)
-	t.goes, t.went = make(map[string]bool, len(t.tags)), map[string]bool{}
+	t.goes, t.went = make(map[string]bool, len(t.tags)), map[string]error{}
 	for _, tag := range t.tags {
 		t.goes[tag.tag] = true
 	}
@@ -203,8 +206,11 @@ func (r *run) deleteTags(ctx context.Context, t *taking, changes []Change, byDig
 	d := deleter{run: r, t: t, allowed: byDigest}
 	for i, tag := range t.tags {
 		c := &changes[i]
-		if t.went[tag.tag] {
-			c.Status = Deleted
+		if unsure, went := t.went[tag.tag]; went {
+			if c.Status = Deleted; unsure != nil {
+				c.Status, c.Error = Failed, unsure.Error()
+				failed = cmp.Or(failed, unsure)
+			}
 			told(tag.tag, c)
 			continue
 		}

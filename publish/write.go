@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,10 +156,13 @@ func (r *run) removeBeside(ctx context.Context, ref oci.Ref, from state, sibling
 	switch {
 	case err == nil && after == "":
 		return errors.Join(r.journal.Done(n), r.bringBack(ctx, ref, kept, t))
+	case err != nil:
+		for _, b := range kept {
+			_ = t.unsure(ref, b, err)
+		}
+		return cmp.Or(delErr, err)
 	case delErr != nil:
 		return delErr
-	case err != nil:
-		return err
 	}
 	return oci.Wrap(fmt.Errorf("the registry agreed, and the tag still means %s", after), "delete tag", ref.Tagged(), oci.Descriptor{})
 }
