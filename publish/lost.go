@@ -106,7 +106,11 @@ func (m *removal) follow() []oci.Digest {
 		m.news = m.news[1:]
 		died = append(died, d)
 		for _, tag := range companionTags(d) {
-			if _, there := m.s.tags[tag.tag]; there && !m.gone[tag.tag] {
+			means, there := m.s.tags[tag.tag]
+			if _, list := m.s.children[means]; tag.kind == companion.Referrer && !list {
+				continue // some name images so, to keep them: what that is about nobody knows
+			}
+			if there && !m.gone[tag.tag] {
 				m.along = append(m.along, tag)
 				m.drop(tag.tag)
 			}

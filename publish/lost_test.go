@@ -112,6 +112,11 @@ func TestLost(t *testing.T) {
 			[]string{"a"}, "A r", []string{list("A"), sig("r")},
 		},
 		{
+			"an image with the name of such a tag",
+			[]string{"a A", list("A") + " image"}, nil,
+			[]string{"a"}, "A", nil,
+		},
+		{
 			"a referrer that what goes later held",
 			[]string{"a A", att("q") + " r"}, map[string]string{"A": "r q"},
 			[]string{"a"}, "A r q", []string{att("q")},
