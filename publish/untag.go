@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/quaymaster/quaymaster/backend/registry"
 	"github.com/quaymaster/quaymaster/oci"
 )
 
@@ -23,7 +24,8 @@ type UntagOptions struct {
 // All repositories are looked at as a whole before anything is deleted in any of
 // them, and nothing is deleted in any where
 //
-//   - a reference isn't one by tag: the error matches [oci.ErrUsage];
+//   - a reference isn't one by tag, or a repository has two names: the error matches
+//     [oci.ErrUsage];
 //   - a listing isn't whole, for whatever reason: [oci.ErrIncomplete] and
 //     [oci.ErrRefused];
 //   - images would be reached by no tag any more, and RemoveLast isn't set:
@@ -41,9 +43,14 @@ func (p *Publisher) Untag(ctx context.Context, refs []oci.Ref, opt UntagOptions)
 		if ref.Digest != "" || ref.Tag == "" {
 			return nil, oci.Usage(fmt.Sprintf("%s: write a tag, not a digest: a tag is what is taken away", ref))
 		}
-		i, there := at[ref.Name()]
-		if !there {
-			i, at[ref.Name()] = len(groups), len(groups)
+		// Under two names each half would count on the other's tags.
+		place := registry.Place(ref)
+		i, there := at[place]
+		switch {
+		case there && groups[i].repo.Name() != ref.Name():
+			return nil, oci.Usage(fmt.Sprintf("%s and %s are one repository: write one of them", groups[i].repo.Name(), ref.Name()))
+		case !there:
+			i, at[place] = len(groups), len(groups)
 			groups = append(groups, group{repo: oci.Ref{Registry: ref.Registry, Repository: ref.Repository}})
 		}
 		groups[i].tags = append(groups[i].tags, ref.Tag)

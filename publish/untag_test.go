@@ -20,7 +20,12 @@ func TestUntagTakesTagsOnly(t *testing.T) {
 	dig := "@sha256:" + strings.Repeat("a", 64)
 	// A50 a digest is rejected. Ours needs no login to be made: who may delete
 	// without one may, and the host is checked where it is read.
-	for _, refs := range [][]string{{"name/repo" + dig}, {"name/repo:1", "name/repo:1" + dig}, {"name/repo"}, {}} {
+	for _, refs := range [][]string{
+		{"name/repo" + dig}, {"name/repo:1", "name/repo:1" + dig}, {"name/repo"}, {},
+		// Two names of one repository: each half would count on the tags of the other.
+		{"docker.io/alpine:1", "docker.io/library/alpine:2"}, {"docker.io/a/b:1", "index.docker.io/a/b:2"},
+		{"quay.io/a/b:1", "QUAY.io/a/b:2"}, {"quay.io/a/b:1", "quay.io:443/a/b:2"},
+	} {
 		r, err := p.publisher().Untag(t.Context(), p.refs(refs...), publish.UntagOptions{})
 		is(t, err, oci.ErrUsage)
 		if r != nil {

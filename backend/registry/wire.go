@@ -81,6 +81,16 @@ func wirePath(registry, repository string) string {
 	return repository
 }
 
+// Place names the repository of ref so that its other spellings have the same name:
+// Docker Hub's, a host in capitals, a port that goes without saying.
+func Place(ref oci.Ref) string {
+	host := strings.ToLower(ref.Registry)
+	for _, port := range []string{":443", ":80"} {
+		host = strings.TrimSuffix(host, port)
+	}
+	return wireHost(host) + "/" + wirePath(host, ref.Repository)
+}
+
 // url gives the address of something in the repository.
 func (r *repo) url(suffix string) string { return r.scheme + "://" + r.host + "/v2/" + r.path + suffix }
 
