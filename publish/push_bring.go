@@ -199,7 +199,10 @@ func (s *push) enter() {
 		for _, repo := range i.repos {
 			i.report.Changes = append(i.report.Changes, repo.along...)
 			for _, d := range repo.dests {
-				i.report.Changes = append(i.report.Changes, d.told(i)...)
+				told := d.told(i)
+				told[len(told)-1].Bytes += repo.bytes // that no tag moved after
+				repo.bytes = 0
+				i.report.Changes = append(i.report.Changes, told...)
 			}
 		}
 	}

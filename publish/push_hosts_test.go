@@ -180,3 +180,48 @@ func TestPushCountsBytesOnce(t *testing.T) {
 		t.Errorf("%d bytes of one tag, %d of two that mean the same", one, two)
 	}
 }
+
+// Each byte that was read is told once as it moves, and stands in the report once,
+// whatever became of the tags that it was read for.
+func TestBytesAreAllReported(t *testing.T) {
+	for name, tt := range map[string]struct {
+		broken string
+		tag    bool
+	}{
+		"pushed":                       {"", false},
+		"a copy fails":                 {"/org/b/manifests/sha256", false},
+		"a tag fails":                  {"/org/b/manifests/x", false},
+		"tagged":                       {"", true},
+		"a copy for a tag fails":       {"/org/b/manifests/sha256", true},
+		"a tag of two repos isn't set": {"/org/b/manifests/x", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, plainArena)
+			s.from.push("src/a:1", s.cast.image("amd64=1"))
+			s.from.push("src/b:1", s.cast.image("amd64=2"))
+			s.to.on(func(w http.ResponseWriter, r *http.Request) bool {
+				return r.Method == http.MethodPut && tt.broken != "" && strings.HasPrefix(r.URL.Path, "/v2"+tt.broken) && answer(w, http.StatusForbidden, "DENIED")
+			})
+			var moved, reported int64
+			s.pub.Events = func(e publish.Event) { moved += e.Bytes }
+			var r *publish.Report
+			var err error
+			if tt.tag {
+				r, err = s.pub.Tag(t.Context(), s.from.ref("src/a:1"), []oci.Ref{s.to.ref("org/a:x"), s.to.ref("org/b:x"), s.to.ref("org/b:y")}, publish.TagOptions{})
+			} else {
+				r, err = s.push("src/a:1 > a:x,y", "src/b:1 > b:x,y")
+			}
+			if (err != nil) != (tt.broken != "") {
+				t.Errorf("got %v", err)
+			}
+			for _, item := range r.Items {
+				for _, c := range item.Changes {
+					reported += c.Bytes
+				}
+			}
+			if moved == 0 || reported != moved {
+				t.Errorf("%d bytes moved, and the report has %d", moved, reported)
+			}
+		})
+	}
+}

@@ -49,9 +49,14 @@ func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, op
 		i.report.identify(source, from)
 		t := tagging{
 			oneItem: i, source: source, from: from, dests: dests, olds: olds, opt: opt,
-			room: make(chan struct{}, i.atOnce()), done: make([][]Change, len(dests)), errs: make([]error, len(dests)),
+			room: make(chan struct{}, i.atOnce()), done: make([][]Change, len(dests)), bytes: make([]int64, len(dests)), errs: make([]error, len(dests)),
 		}
 		err = t.work(ctx)
+		for i, n := range t.bytes {
+			if own := len(t.done[i]) - 1; own >= 0 {
+				t.done[i][own].Bytes += n
+			}
+		}
 		i.report.Changes = append(i.report.Changes, slices.Concat(t.done...)...)
 		return err
 	})
@@ -69,6 +74,7 @@ type tagging struct {
 	group errgroup.Group // of what is begun; its errors are panics
 	room  chan struct{}  // for as many of them as work at once
 	done  [][]Change     // by destination
+	bytes []int64        // read for it: the first's of a repository; the others cost nothing
 	errs  []error        // likewise
 }
 
@@ -102,14 +108,15 @@ func (t *tagging) work(ctx context.Context) error {
 			ofJob = append(ofJob, tags)
 			continue
 		}
-		t.begin(func() { t.name(ctx, tags, 0) })
+		t.begin(func() { t.name(ctx, tags) })
 	}
 	err := t.copy(ctx, jobs, func(job int, rep oci.ImageReport) {
+		t.bytes[ofJob[job][0]] = rep.BytesMoved
 		t.begin(func() {
 			if rep.Undone() {
 				t.fail(ofJob[job], copyError(jobs[job], rep))
 			} else {
-				t.name(ctx, ofJob[job], rep.BytesMoved)
+				t.name(ctx, ofJob[job])
 			}
 		})
 	})
@@ -130,8 +137,8 @@ func (t *tagging) lacks(name string, tags []int) bool {
 }
 
 // name moves tags of one repository, which has the content, after the companions
-// came. bytes were read for them: the first tag's; the others cost nothing.
-func (t *tagging) name(ctx context.Context, tags []int, bytes int64) {
+// came.
+func (t *tagging) name(ctx context.Context, tags []int) {
 	if err := t.carry(ctx, tags[0]); err != nil {
 		t.fail(tags, err)
 		return
@@ -146,9 +153,6 @@ func (t *tagging) name(ctx context.Context, tags []int, bytes int64) {
 			changes, t.errs[i] = t.move(ctx, t.dests[i], t.olds[i], t.opt.Guard, func(context.Context, state) (aim, error) {
 				return aim{Content: t.from, Status: Pushed}, nil
 			})
-			if i == tags[0] {
-				changes[len(changes)-1].Bytes = bytes
-			}
 			t.done[i] = append(t.done[i], changes...)
 		})
 	}
