@@ -24,8 +24,12 @@ type oneItem struct {
 
 // one is a run of a single item, of the tags dests: do does its work and enters its
 // changes into the report, then come the hooks, and what failed is taken back. Tags
-// that do doesn't come to are reported as skipped.
+// that do doesn't come to are reported as skipped. Hooks that aren't there are an error
+// before anything.
 func (p *Publisher) one(ctx context.Context, command string, source oci.Ref, dests []oci.Ref, hooks Hooks, do func(ctx context.Context, i *oneItem) error) (*Report, error) {
+	if err := hooks.check(); err != nil {
+		return nil, err
+	}
 	return p.do(ctx, command, func(ctx context.Context, r *run, report *Report) error {
 		r.expect(len(dests))
 		report.Items = []ItemReport{{Source: source.String(), Changes: []Change{}}}

@@ -219,7 +219,7 @@ func (r *planReader) repository(repo string) (to oci.Ref, path string, err error
 	named := strings.ContainsAny(host, ".:") || host == "localhost"
 	switch {
 	case r.opt.Registry == "" && !named:
-		return to, "", oci.Usage(fmt.Sprintf("repository %q names no registry, and the plan has none", repo))
+		return to, "", oci.Usage(fmt.Sprintf("repository %q names no registry, and the plan has none: --registry, or registry in the plan", repo))
 	case r.opt.Registry != "" && named:
 		return to, "", oci.Usage(fmt.Sprintf("repository %q names a registry, and the plan has one for all: %s", repo, r.opt.Registry))
 	case r.opt.Registry == "":

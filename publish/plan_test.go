@@ -145,7 +145,7 @@ plan.yaml:1:44: item 1: repository "a/b/c": it has to be NAMESPACE/REPOSITORY, o
 		{"a registry twice", opt, "- {pull_url: a:1, tags: {example.com/x: [x]}}\n",
 			`plan.yaml:1:26: item 1: repository "example.com/x" names a registry, and the plan has one for all: quay.io`},
 		{"no registry", publish.PlanOptions{SourceRegistry: "reg.example"}, "- {pull_url: a:1, tags: {x: [x]}}\n",
-			`plan.yaml:1:26: item 1: repository "x" names no registry, and the plan has none`},
+			`plan.yaml:1:26: item 1: repository "x" names no registry, and the plan has none: --registry, or registry in the plan`},
 		{"keys of the whole", opt, "itms: []\nitems: []\n", `plan.yaml:1:1: unknown key "itms"; there are items, registry, namespace, source_registry and repo_names`},
 		{"nothing to do", opt, "items: []\n", `plan.yaml: no item is to be pushed`},
 		{"empty", opt, "# nothing\n", `plan.yaml: it is empty`},
@@ -222,6 +222,13 @@ func TestPlanBounds(t *testing.T) {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
 		})
+	}
+}
+
+func TestPlanTooLarge(t *testing.T) {
+	_, err := publish.ParsePlan("p", make([]byte, 8<<20+1), publish.PlanOptions{})
+	if err == nil || err.Error() != "p: more than 8 MiB, which is the limit" {
+		t.Errorf("got %v, want the limit", err)
 	}
 }
 

@@ -36,7 +36,7 @@ type yamlNodes struct {
 func (r *planReader) parseYAML(raw []byte) ast.Node {
 	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
 	if len(raw) > maxPlan {
-		r.fault(place{}, "%d bytes, limit %d", len(raw), maxPlan)
+		r.fault(place{}, "more than %d MiB, which is the limit", maxPlan>>20)
 		return nil
 	}
 	if json.Valid(raw) {

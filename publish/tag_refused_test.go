@@ -2,6 +2,8 @@ package publish_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +43,44 @@ func TestRefusedBecauseOfSource(t *testing.T) {
 			}
 			if asked := slices.DeleteFunc(a.requests(), func(r string) bool { return !strings.Contains(r, "/org/made/") }); len(asked) > 0 {
 				t.Errorf("the destination was asked: %q", asked)
+			}
+		})
+	}
+}
+
+// A hook that isn't there is found out before anything is asked or a journal is begun.
+func TestHooksAreLookedForFirst(t *testing.T) {
+	hooks := publish.Hooks{Sign: []string{"/nowhere/signer"}}
+	archs := publish.ArchOptions{Archs: []string{"arm64"}, Hooks: hooks}
+	for name, do := range map[string]func(a *arena, p *publish.Publisher) error{
+		"tag": func(a *arena, p *publish.Publisher) error {
+			_, err := p.Tag(t.Context(), a.ref("org/a:1"), a.refs("org/a:2"), publish.TagOptions{Hooks: hooks})
+			return err
+		},
+		"merge": func(a *arena, p *publish.Publisher) error {
+			_, err := p.Merge(t.Context(), a.ref("org/a:1"), a.ref("org/a:2"), publish.MergeOptions{Hooks: hooks})
+			return err
+		},
+		"tag add": func(a *arena, p *publish.Publisher) error {
+			_, err := p.AddPlatforms(t.Context(), a.ref("org/a:1"), a.refs("org/a:2"), archs)
+			return err
+		},
+		"tag remove": func(a *arena, p *publish.Publisher) error {
+			_, err := p.RemovePlatforms(t.Context(), a.refs("org/a:1"), archs)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := plainArena(t)
+			a.push("org/a:1", newCast().fresh())
+			a.on(nil)
+			p := a.publisher()
+			p.Journal = filepath.Join(t.TempDir(), "journal")
+			if err := do(a, p); !errors.Is(err, oci.ErrUsage) {
+				t.Errorf("got %v, want a usage error", err)
+			}
+			if _, err := os.Stat(p.Journal); err == nil || len(a.requests()) > 0 {
+				t.Errorf("there is a journal, or it asked %q", a.requests())
 			}
 		})
 	}
