@@ -27,7 +27,7 @@ func (a *app) agree(ctx context.Context, verb string, repos []oci.Ref, f *repoFl
 		return err
 	}
 	defer o.close()
-	report, err := do(ctx, o.Publisher)
+	report, err := a.watch(ctx, o.Publisher, "tags", do)
 	if err != nil {
 		return hinted(err)
 	}

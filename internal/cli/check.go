@@ -48,7 +48,7 @@ func (a *app) checkImages(ctx context.Context, uri string, fast bool) error {
 	many := s.images.Bulk()
 	opt := bulk.Options{Images: a.work.images}
 	if many {
-		progress := a.newProgress("", true)
+		progress := a.newProgress("", "images", true)
 		defer progress.close()
 		opt.Events = progress.event
 	}

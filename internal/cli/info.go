@@ -39,7 +39,7 @@ func (a *app) info(ctx context.Context, uri string) error {
 	jsonl.SetEscapeHTML(false)
 	opt := bulk.Options{Images: a.work.images, Platforms: s.platforms, Warn: a.warnf}
 	if s.images.Bulk() {
-		progress := a.newProgress("", true)
+		progress := a.newProgress("", "images", true)
 		defer progress.close()
 		opt.Events = progress.event
 	}

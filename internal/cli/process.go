@@ -89,7 +89,7 @@ func (a *app) process(ctx context.Context, sourceURI, destURI string, f processF
 			return fmt.Errorf("--companions: %w", err)
 		}
 	}
-	progress := a.newProgress("Processing", images.Bulk())
+	progress := a.newProgress("Processing", "images", images.Bulk())
 	opt.Events = progress.event
 	started := time.Now()
 	report, err := bulk.Copy(ctx, images, s.target, opt)

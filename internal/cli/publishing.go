@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,10 @@ type deed struct {
 	do             func(ctx context.Context, p *publish.Publisher) (*publish.Report, error)
 	// event is what --events gets once it is done: a name and facts. nil: nothing.
 	event func(r *publish.Report) (string, map[string]any)
+	// step, unless it is "", has events with facts before it is begun and if it
+	// fails as well: STEP-start and STEP-error.
+	step  string
+	facts map[string]any
 	// undoes says that it goes on with the journal of another run.
 	undoes bool
 }
@@ -42,15 +47,24 @@ func (a *app) publish(ctx context.Context, d deed) error {
 		return err
 	}
 	events.write("start", map[string]any{"command": d.command})
+	stepping := d.step != "" && !d.flags.dryRun
+	if stepping {
+		events.write(d.step+"-start", d.facts)
+	}
 	over := func() {}
 	if !d.flags.dryRun { // an interrupted program waits for what it has begun, so that all of it is undone
 		over = a.undo.begin()
 	}
-	report, err := d.do(ctx, o.Publisher)
+	report, err := a.watch(ctx, o.Publisher, d.unit(), d.do)
 	over()
 	a.settled = err == nil
 	if report != nil && !d.undoes && d.flags.journal == "" {
 		tidy(report)
+	}
+	if err != nil && stepping {
+		facts := map[string]any{"error": message(err)}
+		maps.Copy(facts, d.facts)
+		events.write(d.step+"-error", facts)
 	}
 	if report != nil {
 		if err == nil && d.event != nil && !d.flags.dryRun {
@@ -71,6 +85,26 @@ func (a *app) publish(ctx context.Context, d deed) error {
 		return e
 	}
 	return a.published(report, err)
+}
+
+// unit is what d's events count.
+func (d deed) unit() string {
+	if d.command == "repo-remove" {
+		return "repositories"
+	}
+	return "tags"
+}
+
+// watch lets do work with p, and shows how far it is.
+func (a *app) watch(ctx context.Context, p *publish.Publisher, unit string, do func(context.Context, *publish.Publisher) (*publish.Report, error)) (*publish.Report, error) {
+	progress := a.newProgress("", unit, true)
+	defer progress.close() // a panic too is to be seen on a terminal without a bar
+	p.Events = progress.changed
+	p.Undoing = func() func() {
+		progress.undoing()
+		return a.undo.begin()
+	}
+	return do(ctx, p)
 }
 
 // tidy removes the journal that r's run kept in the folder for journals, if it wrote

@@ -83,13 +83,15 @@ func (a *app) push(ctx context.Context, file string, f *pushFlags) error {
 			dests = append(dests, d.Ref)
 		}
 	}
+	facts := map[string]any{"dest_refs": sortedRefs(dests)}
 	return a.publish(ctx, deed{
-		command: "push", sources: sources, dests: dests, flags: &f.publishFlags,
+		command: "push", step: "push-images-to-quay", facts: facts,
+		sources: sources, dests: dests, flags: &f.publishFlags,
 		do: func(ctx context.Context, p *publish.Publisher) (*publish.Report, error) {
 			return p.Push(ctx, plan, opt)
 		},
 		event: func(*publish.Report) (string, map[string]any) {
-			return "push-images-to-quay-end", map[string]any{"dest_refs": sortedRefs(dests)}
+			return "push-images-to-quay-end", facts
 		},
 	})
 }

@@ -96,7 +96,7 @@ func (a *app) search(ctx context.Context, uri string, pattern []string, f search
 	defer s.close()
 	opt := bulk.Options{Images: a.work.images, Platforms: s.platforms, Warn: a.warnf}
 	if s.images.Bulk() {
-		progress := a.newProgress("", true)
+		progress := a.newProgress("", "images", true)
 		defer progress.close()
 		opt.Events = progress.event
 	}
