@@ -30,7 +30,7 @@ func (r *run) bring(ctx context.Context, source, dest oci.Ref, entries []oci.Des
 		if ours[d.Digest] && source.Name() != dest.Name() {
 			desc := oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 			jobs = append(jobs, copyJob{From: repoAt(source, d.Digest), Desc: desc, To: repoAt(dest, "")})
-			b.digests = append(b.digests, d.Digest)
+			b.copied = append(b.copied, Content{Desc: desc})
 		} else {
 			lost = append(lost, string(d.Digest))
 		}
@@ -48,8 +48,8 @@ func (r *run) bring(ctx context.Context, source, dest oci.Ref, entries []oci.Des
 
 // A brought says what had to be copied.
 type brought struct {
-	digests []oci.Digest
-	bytes   int64
+	copied []Content // without bytes
+	bytes  int64
 }
 
 // copyAll does jobs and returns how many bytes were read from the source. One that

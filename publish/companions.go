@@ -11,8 +11,8 @@ import (
 	"github.com/quaymaster/quaymaster/oci"
 )
 
-// companions copies what is about digests, and what is about that, from the
-// repository of from to that of to: cosign's tags are moved as any tag is, with a
+// companions copies what is about contents and the manifests below them
+// ([run.subjects]), and what is about that, from the repository of from to that of to: cosign's tags are moved as any tag is, with a
 // snapshot and an entry in the journal; referrers go by their digests. What is
 // there already is left alone. The changes come in the order of the work, subjects
 // first.
@@ -20,15 +20,19 @@ import (
 // A tag that means something else there is replaced only if nothing of that gets
 // lost ([holds]). In a dry run nothing is copied. Within one repository, and where
 // companions aren't to travel, there is nothing to do.
-func (r *run) companions(ctx context.Context, from oci.Ref, digests []oci.Digest, to oci.Ref) ([]Change, error) {
-	if !r.p.Companions || len(digests) == 0 || from.Name() == to.Name() {
+func (r *run) companions(ctx context.Context, from oci.Ref, contents []Content, to oci.Ref) ([]Change, error) {
+	if !r.p.Companions || len(contents) == 0 || from.Name() == to.Name() {
 		return nil, nil
 	}
 	finder, err := r.finder(from)
 	if err != nil {
 		return nil, err
 	}
-	found, err := finder.Find(ctx, digests)
+	var found []companion.Companion
+	digests, err := r.subjects(ctx, from, contents)
+	if err == nil {
+		found, err = finder.Find(ctx, digests)
+	}
 	if err != nil {
 		return nil, &oci.Error{Op: "look for companions in", Ref: from.Name(), Err: err}
 	}

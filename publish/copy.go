@@ -167,13 +167,14 @@ func (s *jobImages) Source(_ context.Context, item oci.Item) (oci.Source, error)
 	if err != nil {
 		return nil, err
 	}
-	return &onceRead{Repository: repo, cache: s.cache, job: s.jobs[n].copyJob}, nil
+	return &onceRead{Repository: repo, run: s.run, cache: s.cache, job: s.jobs[n].copyJob}, nil
 }
 
 // onceRead is a source whose manifests are read once for all repositories that
 // they go to.
 type onceRead struct {
 	*registry.Repository
+	run   *run
 	cache *manifestCache
 	job   copyJob
 }
@@ -186,7 +187,11 @@ func (s *onceRead) Resolve(ctx context.Context, ref string) (oci.Descriptor, []b
 	if !oci.IsDigest(ref) {
 		return s.Repository.Resolve(ctx, ref)
 	}
-	return s.cache.resolve(ctx, s.job, ref, s.Repository)
+	desc, raw, err := s.cache.resolve(ctx, s.job, ref, s.Repository)
+	if err == nil {
+		s.run.wasRead(s.job.From, Content{desc, raw})
+	}
+	return desc, raw, err
 }
 
 // maxCached is how many bytes of manifests are kept for repositories that are yet

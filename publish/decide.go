@@ -106,11 +106,11 @@ func (s *push) aimAt(ctx context.Context, i *pushItem, d *pushDest, old state) (
 	if err != nil {
 		return m.aim, err
 	}
-	digests := m.digests
+	contents := m.copied
 	if m.whole {
-		digests = append([]oci.Digest{i.from.Desc.Digest}, digests...)
+		contents = append([]Content{alone(i.from.Desc.Digest)}, contents...)
 	}
-	along, err := s.companions(ctx, i.Source, append(digests, d.repo.copied...), d.Ref)
+	along, err := s.companions(ctx, i.Source, append(contents, d.repo.copied...), d.Ref)
 	d.repo.along = append(d.repo.along, along...)
 	return m.aim, err
 }

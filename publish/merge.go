@@ -83,14 +83,14 @@ type merged struct {
 	whole bool // it is the source, byte for byte
 }
 
-// companions gives the digests whose companions travel along: of what was copied, and
+// companions gives the contents whose companions travel along: of what was copied, and
 // then also of the source itself where the tag gets it whole. Where all was there
 // before nothing is asked: that has its companions, or was left without on purpose.
-func (m merged) companions() []oci.Digest {
-	if !m.whole || len(m.digests) == 0 {
-		return m.digests
+func (m merged) companions() []Content {
+	if !m.whole || len(m.copied) == 0 {
+		return m.copied
 	}
-	return append([]oci.Digest{m.Desc.Digest}, m.digests...)
+	return append([]Content{alone(m.Desc.Digest)}, m.copied...)
 }
 
 // merge makes the list that dest is to mean, of source, which is from, and of what

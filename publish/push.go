@@ -135,10 +135,10 @@ func (i *pushItem) error() error { return errors.Join(i.errs...) }
 type pushRepo struct {
 	ref    oci.Ref
 	dests  []*pushDest
-	err    error        // that ended the copy
-	bytes  int64        // read for it
-	copied []oci.Digest // parts of the source that were lacking
-	along  []Change     // companions
+	err    error     // that ended the copy
+	bytes  int64     // read for it
+	copied []Content // parts of the source that were lacking
+	along  []Change  // companions
 }
 
 // A pushDest is one tag of an item.

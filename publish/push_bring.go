@@ -112,7 +112,11 @@ func (s *push) ended(job pushJob, j copyJob, rep oci.ImageReport) {
 	job.repo.bytes += rep.BytesMoved
 	switch rep.Status {
 	case oci.StatusCopied:
-		job.repo.copied = append(job.repo.copied, j.Desc.Digest)
+		c := Content{Desc: j.Desc}
+		if j.Desc.Digest == job.item.from.Desc.Digest {
+			c = alone(j.Desc.Digest) // what is below it comes with [push.accompany]
+		}
+		job.repo.copied = append(job.repo.copied, c)
 	case oci.StatusFailed:
 		job.repo.err = fmt.Errorf("%s: %s", rep.Step, rep.Error)
 		job.item.errs = append(job.item.errs, &oci.Error{Op: "copy to", Ref: job.repo.ref.Name(), Err: job.repo.err})
@@ -167,17 +171,7 @@ func (s *push) accompany(ctx context.Context, i *pushItem, repo *pushRepo) error
 	if !whole {
 		return nil
 	}
-	subjects := []oci.Digest{i.from.Desc.Digest}
-	if oci.IsIndexType(i.from.Desc.MediaType) {
-		list, err := index.Parse(i.from.Desc.MediaType, i.from.Raw)
-		if err != nil {
-			return oci.Wrap(err, "read the list of", i.Source.String(), i.from.Desc)
-		}
-		for _, d := range list.Entries {
-			subjects = append(subjects, d.Digest)
-		}
-	}
-	along, err := s.companions(ctx, i.Source, subjects, repo.ref)
+	along, err := s.companions(ctx, i.Source, []Content{i.from}, repo.ref)
 	repo.along = append(repo.along, along...)
 	return err
 }

@@ -32,6 +32,7 @@ type run struct {
 	mute     map[string]bool                 // repositories that Quay's API shows nothing of
 	gone     map[string]bool                 // repositories that weren't there when the run began
 	finders  map[string]*companion.Finder    // by source repository
+	inner    nestedLists                     // lists in lists; they have their own lock
 
 	events    sync.Mutex // held while Events is called
 	done, all int        // tags, for events

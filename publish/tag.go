@@ -164,17 +164,7 @@ func (t *tagging) carry(ctx context.Context, i int) error {
 	if t.dests[i].Name() == t.source.Name() {
 		return nil
 	}
-	subjects := []oci.Digest{t.from.Desc.Digest}
-	if oci.IsIndexType(t.from.Desc.MediaType) {
-		ix, err := index.Parse(t.from.Desc.MediaType, t.from.Raw)
-		if err != nil {
-			return oci.Wrap(err, "read the list of", t.source.String(), t.from.Desc)
-		}
-		for _, d := range ix.Entries {
-			subjects = append(subjects, d.Digest)
-		}
-	}
-	along, err := t.companions(ctx, t.source, subjects, t.dests[i])
+	along, err := t.companions(ctx, t.source, []Content{t.from}, t.dests[i])
 	t.done[i] = append(t.done[i], along...)
 	return err
 }
