@@ -31,7 +31,7 @@ func (p *Publisher) History(ctx context.Context, ref oci.Ref) iter.Seq2[quay.Tag
 			}
 		}
 		if err != nil {
-			yield(quay.Tag{}, oci.Wrap(err, "read history of", ref.Tagged(), oci.Descriptor{}))
+			yield(quay.Tag{}, oci.Wrap(err, "read history of", ref.String(), oci.Descriptor{}))
 		}
 	}
 }
@@ -39,7 +39,7 @@ func (p *Publisher) History(ctx context.Context, ref oci.Ref) iter.Seq2[quay.Tag
 // history reads all of the tag's entries: the newest needn't be Quay's first.
 func (p *Publisher) history(ctx context.Context, ref oci.Ref) ([]quay.Tag, error) {
 	if ref.Tag == "" || ref.Digest != "" {
-		return nil, oci.Usage(fmt.Sprintf("%s: only a tag has a history; write host/repository:tag", ref))
+		return nil, oci.Usage("only a tag has a history; write host/repository:tag")
 	}
 	if !strings.Contains(ref.Repository, "/") && ref.Registry != p.home() {
 		return nil, fmt.Errorf("%w: only a Quay keeps histories, and no Quay has a repository called %s", oci.ErrUnsupported, ref.Repository)

@@ -45,8 +45,8 @@ func TestHistory(t *testing.T) {
 	}
 	for _, ref := range []oci.Ref{p.ref(""), {Registry: p.host, Repository: "org/app", Tag: "v1", Digest: p.first.Desc.Digest}} {
 		for _, err := range p.publisher(t, true).History(t.Context(), ref) {
-			if !errors.Is(err, oci.ErrUsage) {
-				t.Errorf("%s: %v", ref, err)
+			if !errors.Is(err, oci.ErrUsage) || strings.Count(err.Error(), ref.String()) != 1 {
+				t.Errorf("%s: %v, want a usage error that says it once", ref, err)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -118,7 +117,7 @@ func (s *push) ended(job pushJob, j copyJob, rep oci.ImageReport) {
 		}
 		job.repo.copied = append(job.repo.copied, c)
 	case oci.StatusFailed:
-		job.repo.err = fmt.Errorf("%s: %s", rep.Step, rep.Error)
+		job.repo.err = errors.New(rep.Error) // it says its step
 		job.item.errs = append(job.item.errs, &oci.Error{Op: "copy to", Ref: job.repo.ref.Name(), Err: job.repo.err})
 		s.failure = true
 		if s.opt.FailFast {

@@ -323,3 +323,16 @@ func TestPushRollsBack(t *testing.T) {
 		}
 	})
 }
+
+// What failed while content was copied is said once.
+func TestPushSaysItsStepOnce(t *testing.T) {
+	s := newStage(t, plainArena)
+	img := s.cast.image("amd64=1")
+	s.from.push("src/repo:1", img)
+	hook, _ := failing(http.MethodPut, string(img.Desc.Digest), http.StatusForbidden, 1000)
+	s.to.on(hook)
+	_, err := s.push("src/repo:1 > target/repo:latest")
+	if err == nil || strings.Count(err.Error(), "put manifest") != 1 {
+		t.Errorf("%v, want its step once", err)
+	}
+}
