@@ -46,6 +46,10 @@ func (f *publishFlags) addUndo(p *pflag.FlagSet) {
 	p.StringVar(&f.scope, "rollback-scope", string(publish.All), "all undoes the whole run, item only the items that failed")
 	p.DurationVar(&f.undoLimit, "rollback-timeout", 5*time.Minute, "`TIME` that undoing may take")
 	p.BoolVar(&f.guardOld, "guard-old", false, "keep what tags meant under tags of their own until the run has succeeded")
+}
+
+// addCompanions adds that of the verbs that copy into other repositories.
+func (f *publishFlags) addCompanions(p *pflag.FlagSet) {
 	p.BoolVar(&f.companions, "companions", true, "take signatures, attestations and referrers along into other repositories")
 }
 
@@ -121,7 +125,7 @@ func (a *app) publisher(sources, dests []oci.Ref, f *publishFlags) (*office, err
 		DryRun:   f.dryRun,
 		Rollback: publish.Policy(f.rollback), Scope: publish.Scope(f.scope), UndoLimit: f.undoLimit,
 		GuardOld: f.guardOld, AllowDigestDelete: f.digestToo, Companions: f.companions,
-		Tool: "quaymaster " + version(), Undoing: a.undo.begin,
+		Tool: "quaymaster " + version(),
 		Warn: a.warnf, Log: a.log,
 	}
 	return o, nil

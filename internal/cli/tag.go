@@ -23,6 +23,13 @@ type releaseFlags struct {
 }
 
 func (f *releaseFlags) add(p *pflag.FlagSet) {
+	f.addInside(p)
+	f.addCompanions(p)
+}
+
+// addInside adds those of verbs that stay inside one repository, where companions
+// are already.
+func (f *releaseFlags) addInside(p *pflag.FlagSet) {
 	f.publishFlags.add(p)
 	f.addUndo(p)
 	p.StringVar(&f.guard, "guard-tag", "", "give each new digest a tag of its own as well, which keeps it when the other moves on: a `TEMPLATE` of {tag}, {timestamp} and {digest}")

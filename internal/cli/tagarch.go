@@ -31,7 +31,7 @@ func (a *app) archCmd(use, short, long, example string, f *archFlags, do func(ct
 		}),
 	}
 	p := cmd.Flags()
-	f.add(p)
+	f.addInside(p)
 	f.lists.addMaking(p)
 	p.StringSliceVar(&f.archs, "arch", nil, "platforms of these `ARCH`itectures, OS/ARCH or OS/ARCH/VARIANT; repeatable, or with commas")
 	p.StringSliceVar(&f.except, "exclude-arch", nil, "all platforms but those of these `ARCH`itectures")
