@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,10 @@ func TestClear(t *testing.T) {
 			t.Errorf("asked %q", asked)
 		}
 		pub.Yes, pub.Journal = true, filepath.Join(t.TempDir(), "journal")
+		var told []string // each tag, and how far that is
+		pub.Events = func(e publish.Event) {
+			told = append(told, fmt.Sprintf("%s:%s %s %d/%d", e.Ref.Repository, e.Ref.Tag, e.Change.Status, e.Done, e.All))
+		}
 		// A67 all tags of all repositories, images' last tags too. That nobody signs
 		// here is ours (A68), and so are names: host/repository, trimmed by who reads them.
 		r, err := pub.Clear(t.Context(), p.refs("name2/image2", "name/image", "name2/image2"), publish.ClearOptions{})
@@ -38,11 +43,18 @@ func TestClear(t *testing.T) {
 		}
 		p.wantStatuses(r, "deleted name2/image2:3", "deleted name2/image2:4", "deleted name/image:1", "deleted name/image:2")
 		p.wantDeletes("name2/image2:3", "name2/image2:4", "name/image:1", "name/image:2")
+		if want := []string{"name2/image2:3 deleted 1/4", "name2/image2:4 deleted 2/4", "name/image:1 deleted 3/4", "name/image:2 deleted 4/4"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		told = nil
 		if len(r.Items[0].LostDigests) != 4 || len(r.Items[1].LostDigests) != 2 {
 			t.Errorf("lost %v and %v", r.Items[0].LostDigests, r.Items[1].LostDigests)
 		}
 		if r, err := pub.Undo(t.Context(), pub.Journal, publish.UndoOptions{}); err != nil {
 			t.Fatal(err, r)
+		}
+		if len(told) != 4 || !strings.HasSuffix(told[3], " restored 4/4") {
+			t.Errorf("of the rollback told %q", told)
 		}
 		for ref, img := range images {
 			p.means(ref, img)
