@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -92,13 +93,33 @@ func (r *run) guardTag(ctx context.Context, dest oci.Ref, to Content, g Guard, c
 			continue // another digest is kept by that name
 		}
 		change.Attempts++
-		if err := r.put(ctx, ref, old, to); err != nil {
+		err = r.put(ctx, ref, old, to)
+		if errors.Is(err, oci.ErrMoved) {
+			continue // somebody took the name meanwhile
+		}
+		if err != nil {
 			return err
 		}
 		change.Status = Pushed
 		return r.expireGuard(ctx, ref, g, change)
 	}
 	return fmt.Errorf("%s and the names after it are taken", change.Reference)
+}
+
+// unguard takes away the guard tag that kept is about, where the run wrote it: dest is
+// not to mean after all what it keeps. It returns what is to be reported of it, nothing
+// where it is gone.
+func (r *run) unguard(ctx context.Context, dest oci.Ref, kept Change) []Change {
+	if kept.Status != Pushed {
+		return []Change{kept}
+	}
+	ref := dest
+	ref.Tag = kept.Reference[strings.LastIndexByte(kept.Reference, ':')+1:]
+	if err := r.remove(ctx, ref, state{Content: alone(kept.New)}); err != nil {
+		kept.Warnings = append(kept.Warnings, fmt.Sprintf("it keeps what %s didn't get, since somebody else moved that, and can't be taken away: %v", dest.Tagged(), err))
+		return []Change{kept}
+	}
+	return nil
 }
 
 // expireGuard lets the guard tag ref go away in due time.

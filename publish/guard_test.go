@@ -3,7 +3,10 @@ package publish_test
 import (
 	"errors"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,4 +106,108 @@ func TestGuardExpires(t *testing.T) {
 			t.Errorf("%s expires %v", c.Reference, tag.End)
 		}
 	}
+}
+
+// guards gives what a report says of guard tags.
+func guards(r *publish.Report) (out []publish.Change) {
+	for _, c := range r.Items[0].Changes {
+		if c.Companion == "guard" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// The guard tag of a list that is made anew, because somebody moved the tag, goes away.
+func TestGuardOfWhatNeverWas(t *testing.T) {
+	everywhere(t, func(t *testing.T, a *arena) {
+		c := newCast()
+		a.push("org/src:1", c.fresh())
+		a.push("org/a:1", c.old())
+		var once sync.Once
+		a.on(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, "/org/a/manifests/1") {
+				once.Do(func() { a.push("org/a:1", c.list("arm64=1111", "riscv64=9999")) })
+			}
+			return false
+		})
+		p := a.publisher()
+		p.Journal = filepath.Join(t.TempDir(), "journal")
+		report, err := p.Merge(t.Context(), a.ref("org/src:1"), a.ref("org/a:1"), publish.MergeOptions{Guard: publish.Guard{Template: "keep-{digest}"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := only(t, report).New
+		want := "keep-" + now.Encoded()
+		if got := guards(report); len(got) != 1 || got[0].New != now || got[0].Status != publish.Pushed {
+			t.Errorf("reported as %+v", got)
+		}
+		if got := a.tags("org/a"); !slices.Equal(got, []string{"1", want}) {
+			t.Errorf("the tags are %q, want 1 and %s", got, want)
+		}
+		again := a.publisher()
+		if _, err := again.Undo(t.Context(), p.Journal, publish.UndoOptions{}); err != nil {
+			t.Error(err)
+		}
+		if got := a.tags("org/a"); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("after a rollback the tags are %q", got)
+		}
+	})
+}
+
+// What is tried again as it is keeps its guard tag, and gets no second one.
+func TestGuardOfWhatIsTriedAgain(t *testing.T) {
+	everywhere(t, func(t *testing.T, a *arena) {
+		c := newCast()
+		a.push("org/a:new", c.fresh())
+		a.push("org/a:1", c.old())
+		n := 0
+		a.on(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, "/org/a/manifests/1") {
+				if n++; n == 1 {
+					a.push("org/a:1", c.image("amd64=1"))
+				}
+			}
+			return false
+		})
+		report, err := a.publisher().Tag(t.Context(), a.ref("org/a:new"), a.refs("org/a:1"), publish.TagOptions{Guard: publish.Guard{Template: "keep-{digest}"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := guards(report); len(got) != 1 || got[0].Status != publish.Pushed || only(t, report).Attempts != 2 {
+			t.Errorf("reported as %+v", got)
+		}
+	})
+}
+
+// Somebody takes the name of a guard tag between the look and the write: it gets the
+// next one.
+func TestGuardWhoseNameIsTaken(t *testing.T) {
+	everywhere(t, func(t *testing.T, a *arena) {
+		c := newCast()
+		a.push("org/a:new", c.fresh())
+		var once sync.Once
+		taken := ""
+		a.on(func(_ http.ResponseWriter, r *http.Request) bool {
+			if tag, ok := strings.CutPrefix(r.URL.Path, "/v2/org/a/manifests/1-"); ok && r.Method == http.MethodHead {
+				once.Do(func() {
+					taken = "1-" + tag
+					a.push("org/a:"+taken, c.old())
+				})
+			}
+			return false
+		})
+		report, err := a.publisher().Tag(t.Context(), a.ref("org/a:new"), a.refs("org/a:1"), publish.TagOptions{Guard: publish.Guard{Template: publish.DefaultGuard}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.on(nil)
+		a.means("org/a:"+taken, c.old())
+		a.means("org/a:1", c.fresh())
+		got := guards(report)
+		if len(got) != 1 || got[0].Status != publish.Pushed || strings.HasSuffix(got[0].Reference, taken) {
+			t.Fatalf("reported as %+v", got)
+		}
+		a.means(strings.TrimPrefix(got[0].Reference, a.host+"/"), c.fresh())
+	})
 }

@@ -44,6 +44,13 @@ func (r *run) move(ctx context.Context, dest oci.Ref, old state, guard Guard, de
 			return fail(err)
 		}
 		change.New = to.Desc.Digest
+		guarded := false
+		if last := len(along) - 1; last >= 0 {
+			// Of what it was to mean before somebody moved it.
+			if guarded = along[last].New == change.New; !guarded {
+				along = append(along[:last], r.unguard(ctx, dest, along[last])...)
+			}
+		}
 		switch {
 		case change.New == change.Old:
 			if change.Status = Unchanged; old.Absent {
@@ -54,7 +61,7 @@ func (r *run) move(ctx context.Context, dest oci.Ref, old state, guard Guard, de
 			change.Status = Planned
 			return append(along, change), nil
 		}
-		if guard.Template != "" && change.New != "" {
+		if guard.Template != "" && change.New != "" && !guarded {
 			// Before the tag itself: from its first moment on something else keeps
 			// what it means, wherever it goes next.
 			kept, err := r.guard(ctx, dest, to.Content, guard)

@@ -178,6 +178,24 @@ func (a *arena) get(name string) (mt string, raw []byte) {
 	return desc.MediaType, raw
 }
 
+// tags lists the tags of "org/a", sorted.
+func (a *arena) tags(repo string) []string {
+	a.t.Helper()
+	opened, err := openRepository(a, repo+":1")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var out []string
+	for tag, err := range opened.(oci.TagLister).Tags(context.WithoutCancel(a.t.Context())) {
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		out = append(out, tag)
+	}
+	slices.Sort(out)
+	return out
+}
+
 // means fails the test unless "org/a:1" means want's bytes.
 func (a *arena) means(name string, want imagetest.Image) {
 	a.t.Helper()
