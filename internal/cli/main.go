@@ -82,8 +82,10 @@ func (a *app) main(ctx context.Context, args []string) int {
 	if err == nil && a.settled {
 		status = exitDone // a signal that came too late undid nothing
 	}
-	if msg := message(err); msg != "" && !(status == exitInterrupted && errors.Is(err, context.Canceled)) {
-		fmt.Fprintf(a.talk, "Error: %s\n", msg)
+	if !(status == exitInterrupted && errors.Is(err, context.Canceled)) {
+		for _, line := range messages(err) {
+			fmt.Fprintf(a.talk, "Error: %s\n", line)
+		}
 	}
 	return status
 }
@@ -109,7 +111,24 @@ func exitStatus(ctx context.Context, err error) int {
 // errReported ends a run whose failures have been told already.
 var errReported = errors.New("reported")
 
-// message is what is printed of err: one line, without control bytes.
+// messages are the lines that are printed of err: one, save where several things are
+// wrong with what the user wrote, or are refused. Those are a line each.
+func messages(err error) []string {
+	msg := message(err)
+	switch {
+	case msg == "":
+		return nil
+	case !errors.Is(err, oci.ErrUsage) && !errors.Is(err, oci.ErrRefused):
+		return []string{msg}
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = oneLine(line)
+	}
+	return lines
+}
+
+// message is err on one line, without control bytes; "" if it was told.
 func message(err error) string {
 	if err == nil || errors.Is(err, errReported) {
 		return ""

@@ -120,14 +120,14 @@ func tidy(r *publish.Report) {
 
 // published says on stderr how a run ended, and gives the error that is left to be told.
 func (a *app) published(r *publish.Report, err error) error {
-	told := false
+	var told []string
 	for _, i := range r.Items {
-		told = a.tellItem(i, len(r.Items) > 1) || told
+		told = append(told, a.tellItem(i, len(r.Items) > 1)...)
 	}
 	for _, c := range r.Undone {
 		a.tellWarnings(c)
 		if c.Error != "" && !tellsOf(r, c) {
-			told = true
+			told = append(told, c.Error)
 			a.tellFailure(c.Reference, c.Error)
 		}
 	}
@@ -143,16 +143,15 @@ func (a *app) published(r *publish.Report, err error) error {
 	if err != nil {
 		a.tellHints(err)
 	}
-	if err == nil || !told || errors.Is(err, oci.ErrUsage) || errors.Is(err, oci.ErrRefused) {
+	if err == nil || len(told) == 0 {
 		return err
 	}
-	return errors.Join(errReported, err)
+	return untold(err, told)
 }
 
-// tellItem tells warnings and errors of an item, and reports whether there were errors
-// to tell. What failed its tags alike is told once. The error of the item itself is the
+// tellItem tells warnings and errors of an item, and gives the errors that it told. What failed its tags alike is told once. The error of the item itself is the
 // run's, unless there are several.
-func (a *app) tellItem(i publish.ItemReport, several bool) (told bool) {
+func (a *app) tellItem(i publish.ItemReport, several bool) (told []string) {
 	var failed []publish.Change
 	for _, c := range i.Changes {
 		a.tellWarnings(c)
@@ -164,16 +163,17 @@ func (a *app) tellItem(i publish.ItemReport, several bool) (told bool) {
 	switch {
 	case len(failed) > 1 && i.Source != "" && !slices.ContainsFunc(failed, func(c publish.Change) bool { return !alike(c) }):
 		a.tellFailure(i.Source, failed[0].Error)
+		return []string{failed[0].Error}
 	case len(failed) > 0:
 		for _, c := range failed {
 			a.tellFailure(c.Reference, c.Error)
+			told = append(told, c.Error)
 		}
 	case i.Error != "" && several:
 		a.tellFailure(i.Source, i.Error)
-	default:
-		return false
+		told = []string{i.Error}
 	}
-	return true
+	return told
 }
 
 // forceText says how to undo what somebody else has moved, where there is such.
