@@ -100,6 +100,11 @@ func (r *run) ask(ctx context.Context, ref oci.Ref) (s state, known bool, err er
 		return state{}, false, err
 	}
 	desc, raw, err := repo.Resolve(ctx, ref.Tag)
+	if err == nil || registry.Absent(err) {
+		r.mu.Lock()
+		delete(r.gone, ref.Name()) // somebody may have made it
+		r.mu.Unlock()
+	}
 	switch {
 	case err == nil:
 		return state{Content: Content{desc, raw}}, true, nil
@@ -219,14 +224,15 @@ func (r *run) lostChildren(ctx context.Context, ref oci.Ref, c Content) ([]oci.D
 }
 
 // has reports whether the repository of ref has the manifest d. What was there once
-// in this run isn't asked for again.
+// in this run isn't asked for again, and a repository that isn't there has none: to
+// ask it would be answered as if it were hidden.
 func (r *run) has(ctx context.Context, ref oci.Ref, d oci.Digest) (bool, error) {
 	key := ref.Name() + "@" + string(d)
 	r.mu.Lock()
-	there := r.children[key]
+	there, gone := r.children[key], r.gone[ref.Name()]
 	r.mu.Unlock()
-	if there {
-		return true, nil
+	if there || gone {
+		return there, nil
 	}
 	repo, err := r.dest(ref)
 	if err != nil {
