@@ -76,9 +76,16 @@ func (r *run) planClear(ctx context.Context, t *taking, globs []string) error {
 		return err
 	}
 	k := newKeeping(s)
-	for tag := range s.tags {
-		if slices.ContainsFunc(globs, func(glob string) bool { return fnmatch.Match(glob, tag) }) {
-			k.keep(tag)
+	for _, glob := range globs {
+		found := false
+		for tag := range s.tags {
+			if fnmatch.Match(glob, tag) {
+				k.keep(tag)
+				found = true
+			}
+		}
+		if !found && len(s.tags) > 0 { // a slip of the pen would delete what it was to keep
+			r.p.warn(fmt.Sprintf("%s: no tag matches %q, which keeps nothing there", t.repo.Name(), glob))
 		}
 	}
 	if err := r.followReferrers(ctx, s, k); err != nil {

@@ -79,6 +79,8 @@ func TestClearKeeps(t *testing.T) {
 
 		pub := p.publisher()
 		pub.DryRun = true
+		var warned []string
+		pub.Warn = func(line string) { warned = append(warned, line) }
 		kept := []string{att, second, third}
 		slices.Sort(kept)
 		r, err := pub.Clear(t.Context(), p.refs("name/repo"), publish.ClearOptions{KeepTags: []string{"[12]", "none-*"}})
@@ -90,6 +92,9 @@ func TestClearKeeps(t *testing.T) {
 			"kept name/repo:1", "kept name/repo:2", "kept name/repo:"+kept[0], "kept name/repo:"+kept[1], "kept name/repo:"+kept[2],
 		)
 		p.wantDeletes()
+		if len(warned) != 1 || !strings.Contains(warned[0], `no tag matches "none-*"`) {
+			t.Errorf("warned %q", warned)
+		}
 		pub.DryRun, pub.Yes = false, true
 		if _, err := pub.Clear(t.Context(), p.refs("name/repo"), publish.ClearOptions{KeepTags: []string{"[12]"}}); err != nil {
 			t.Fatal(err)
