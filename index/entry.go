@@ -33,10 +33,9 @@ func (ix *Index) open(opt Options) ([]entry, error) {
 	out := make([]entry, len(ix.Entries))
 	for i, d := range ix.Entries {
 		e := entry{Descriptor: d, raw: ix.raws[i]}
-		if e.about, e.attests = Attests(d); !e.attests {
-			if p, ok := platformOf(d, opt.Platforms); ok {
-				e.platform, e.key = p, Key(p, opt.StrictOSVersion)
-			}
+		e.about, e.attests = Attests(d)
+		if p, ok := PlatformOf(d, opt.Platforms); ok {
+			e.platform, e.key = p, Key(p, opt.StrictOSVersion)
 		}
 		out[i] = e
 	}

@@ -100,6 +100,20 @@ func Parse(mt oci.MediaType, raw []byte) (*Index, error) {
 	return &Index{Desc: desc, Raw: raw, Entries: m.Manifests, raws: list.Manifests}, nil
 }
 
+// Eligible reports whether opt chooses any image of the list, as [Merge] would.
+func (ix *Index) Eligible(opt Options) bool {
+	if opt.Eligible == nil {
+		return true
+	}
+	for _, d := range ix.Entries {
+		p, _ := PlatformOf(d, opt.Platforms) // the zero Platform if nobody knows
+		if _, is := Attests(d); !is && opt.Eligible(p) {
+			return true
+		}
+	}
+	return false
+}
+
 // Unsaid gives the entries whose platform, or its OS, the list doesn't say: those
 // whose configs the caller should read for Options.Platforms. Attestations need none,
 // indexes have none.

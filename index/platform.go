@@ -90,10 +90,13 @@ func ConfigPlatform(config []byte) (oci.Platform, error) {
 	return c.Platform, nil
 }
 
-// platformOf gives the platform of d, normalised, and whether it is known. What d
-// doesn't say known may.
-func platformOf(d oci.Descriptor, known map[oci.Digest]oci.Platform) (oci.Platform, bool) {
+// PlatformOf gives the platform of the entry d, normalised, and whether it is known.
+// What d doesn't say known may, as [Options.Platforms]. Attestations have none.
+func PlatformOf(d oci.Descriptor, known map[oci.Digest]oci.Platform) (oci.Platform, bool) {
 	var p oci.Platform
+	if _, is := Attests(d); is {
+		return p, false
+	}
 	if d.Platform != nil {
 		p = *d.Platform
 	}

@@ -96,3 +96,26 @@ func TestUnsaid(t *testing.T) {
 		}
 	}
 }
+
+// What is known of an entry by itself is what a merge takes it for.
+func TestPlatformOf(t *testing.T) {
+	config := map[oci.Digest]oci.Platform{long("aa"): {OS: "windows", Architecture: "x86_64"}}
+	for entry, want := range map[string]string{
+		"-": "windows/amd64", "amd64": "windows/amd64", "arm64": "linux/arm64", "linux/unknown": "linux/unknown",
+		"unknown/unknown": "", "att:ab": "",
+	} {
+		ix := docker(t, entry+"=aa")
+		p, ok := index.PlatformOf(ix.Entries[0], config)
+		if ok != (want != "") || ok && index.Name(p) != want {
+			t.Errorf("%s is %s, %t, want %q", entry, index.Name(p), ok, want)
+		}
+		var asked []string
+		eligible := ix.Eligible(index.Options{Platforms: config, Eligible: func(p oci.Platform) bool {
+			asked = append(asked, index.Name(p))
+			return true
+		}})
+		if attests := entry == "att:ab"; eligible == attests || !attests && (asked[0] == "unknown") == ok {
+			t.Errorf("%s is eligible: %t, after %q", entry, eligible, asked)
+		}
+	}
+}
