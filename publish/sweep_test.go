@@ -13,7 +13,6 @@ import (
 // Whatever happens to whichever request of a run, each tag has what it is to have, or
 // all have what they had. No other tag comes into being.
 func TestSweepOfFaults(t *testing.T) {
-	tags := []string{"1", "2", "3", "x", "new"}
 	verbs := map[string]func(ctx context.Context, a *arena) error{
 		"merge": func(ctx context.Context, a *arena) error {
 			_, err := a.publisher().Merge(ctx, a.ref("org/a:new"), a.ref("org/a:1"), publish.MergeOptions{})
@@ -64,7 +63,7 @@ func TestSweepOfFaults(t *testing.T) {
 	c := newCast()
 	all := func(a *arena) map[string]string {
 		out := map[string]string{}
-		for _, tag := range tags {
+		for _, tag := range a.tags("org/a") {
 			mt, raw := a.get("org/a:" + tag)
 			out[tag] = mt + string(raw)
 		}
