@@ -338,3 +338,40 @@ func TestRemoveIsNotTalkedOutOf(t *testing.T) {
 		}
 	})
 }
+
+// The configs of the source's entries that don't say their platform are read once for
+// all tags.
+func TestPlatformsAreReadOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, a *arena) {
+		c := newCast()
+		bare := func(_ int, entry map[string]any) { delete(entry, "platform") }
+		a.push("org/app:new", c.listOf(bare, c.image("arm64=1"), c.image("s390x=2")))
+		for _, tag := range []string{"1", "2", "3"} {
+			a.push("org/app:"+tag, c.list("amd64=5"))
+		}
+		a.on(nil)
+		if _, err := a.publisher().AddPlatforms(t.Context(), a.ref("org/app:new"), a.refs("org/app:1", "org/app:2", "org/app:3"), archs("s390x")); err != nil {
+			t.Fatal(err)
+		}
+		reads := map[string]int{}
+		for _, asked := range a.requests() {
+			if reads[asked]++; reads[asked] > 1 && strings.HasPrefix(asked, "GET ") {
+				t.Errorf("asked twice: %s", asked)
+			}
+		}
+		if got, want := a.entries("org/app:3", c.names), "2 5"; got != want {
+			t.Errorf("the list has %s, want %s", got, want)
+		}
+		opt := archs("s390x")
+		opt.Source = a.ref("org/app:new")
+		a.on(nil)
+		if _, err := a.publisher().RemovePlatforms(t.Context(), a.refs("org/app:1", "org/app:2"), opt); err != nil {
+			t.Fatal(err)
+		}
+		for _, asked := range a.requests("HEAD") {
+			if strings.Contains(asked, string(c.image("arm64=1").Desc.Digest)) {
+				t.Errorf("of a source whose digests alone count was asked: %s", asked)
+			}
+		}
+	})
+}

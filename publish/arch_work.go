@@ -14,8 +14,10 @@ import (
 type archWork struct {
 	*oneItem
 	opt    ArchOptions
-	source oci.Ref // the zero value where there is none
-	from   Content // what it means
+	source oci.Ref                     // the zero value where there is none
+	from   Content                     // what it means
+	listed *index.Index                // that, once a tag needed it; nil for a single image
+	known  map[oci.Digest]oci.Platform // of its entries, which the list doesn't say
 }
 
 // arch is the run of AddPlatforms and RemovePlatforms: decide says what a tag is to
@@ -93,6 +95,15 @@ func (w *archWork) leave(tag oci.Ref, old state, why string) (aim, error) {
 	return aim{Content: old.Content, Warnings: []string{fmt.Sprintf("%s: %s", tag.String(), why)}}, nil
 }
 
+// sourceList gives what the source lists, and the platforms of its entries, which are
+// read once for all tags.
+func (w *archWork) sourceList(ctx context.Context) (_ *index.Index, _ map[oci.Digest]oci.Platform, err error) {
+	if w.listed == nil {
+		w.listed, w.known, err = w.list(ctx, w.source, w.from)
+	}
+	return w.listed, maps.Clone(w.known), err
+}
+
 // list reads what content, of ref, lists, and the platforms of all its entries.
 func (w *archWork) list(ctx context.Context, ref oci.Ref, c Content) (*index.Index, map[oci.Digest]oci.Platform, error) {
 	repo, err := w.dest(ref)
@@ -104,19 +115,22 @@ func (w *archWork) list(ctx context.Context, ref oci.Ref, c Content) (*index.Ind
 		return nil, nil, oci.Wrap(err, "read the list of", ref.String(), c.Desc)
 	}
 	known, err := w.platforms(ctx, repo, ix)
-	return ix, known, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return ix, known, nil
 }
 
 // add gives tag what it has and the platforms of the source.
 func (w *archWork) add(ctx context.Context, tag oci.Ref, old state) (aim, error) {
 	a := aim{Status: Merged}
-	src, known, err := w.list(ctx, w.source, w.from)
+	src, known, err := w.sourceList(ctx)
 	if err != nil {
 		return a, err
 	}
 	opt := w.opt.index()
 	opt.Platforms = known
-	if !anyEligible(src, opt) {
+	if !src.Eligible(opt) {
 		return w.leave(tag, old, w.source.String()+" has none of the platforms that are to be added")
 	}
 	var dst *index.Index
@@ -175,9 +189,9 @@ func (w *archWork) takeAway(ctx context.Context, tag oci.Ref, old state) (aim, e
 	}
 	var same map[oci.Digest]bool // nil: no source, all count
 	if w.source != (oci.Ref{}) {
-		src, _, err := w.list(ctx, w.source, w.from)
+		src, err := index.Parse(w.from.Desc.MediaType, w.from.Raw)
 		if err != nil {
-			return a, err
+			return a, oci.Wrap(err, "read the list of", w.source.String(), w.from.Desc)
 		}
 		same = digests(src.Entries)
 	}

@@ -210,16 +210,16 @@ func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Pla
 	var names []string
 	var like, same []oci.Descriptor
 	for _, d := range ix.Entries {
-		have, ok := entryPlatform(d, known)
+		have, ok := index.PlatformOf(d, known)
 		if !ok {
 			continue
 		}
 		names = append(names, index.Name(have))
 		if matches(p, have) {
-			like = append(like, d)
+			like = withEntry(like, d)
 		}
 		if index.Key(p, true) == index.Key(have, true) {
-			same = append(same, d)
+			same = withEntry(same, d)
 		}
 	}
 	if len(same) == 1 {
@@ -234,4 +234,12 @@ func (r *run) child(ctx context.Context, source oci.Ref, from Content, p oci.Pla
 	}
 	desc, raw, err := repo.Resolve(ctx, string(like[0].Digest))
 	return Content{desc, raw}, err
+}
+
+// withEntry gives entries with d, whose image counts once however often it is listed.
+func withEntry(entries []oci.Descriptor, d oci.Descriptor) []oci.Descriptor {
+	if slices.ContainsFunc(entries, func(e oci.Descriptor) bool { return e.Digest == d.Digest }) {
+		return entries
+	}
+	return append(entries, d)
 }

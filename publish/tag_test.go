@@ -62,6 +62,7 @@ func TestTagOnePlatform(t *testing.T) {
 		c := newCast()
 		arms := c.list("arm64=1", "arm/v6=2", "arm/v7=3", "arm/v5=4")
 		a.push("org/app:1", arms)
+		a.push("org/app:twice", c.list("arm64=1", "arm64=1"))
 		tests := []struct {
 			name, source string
 			platform     oci.Platform
@@ -71,6 +72,7 @@ func TestTagOnePlatform(t *testing.T) {
 			{"by its architecture", "org/app:1", oci.Platform{Architecture: "aarch64"}, "arm64=1"},
 			{"arm is arm/v7 where there are others", "org/app:1", oci.Platform{OS: "linux", Architecture: "arm"}, "arm/v7=3"},
 			{"of a digest", "org/app@" + string(arms.Desc.Digest), oci.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}, "arm/v6=2"},
+			{"of a list that has it twice", "org/app:twice", linuxARM64, "arm64=1"},
 			{"none", "org/app:1", oci.Platform{OS: "linux", Architecture: "s390x"}, ""},
 			{"several", "org/app:1", oci.Platform{Architecture: "arm"}, ""},
 			{"of a single image that is it", "org/app@" + string(c.image("arm64=1").Desc.Digest), linuxARM64, "arm64=1"},
@@ -94,6 +96,22 @@ func TestTagOnePlatform(t *testing.T) {
 			})
 		}
 	})
+}
+
+// An entry's word counts, however little it says, where its config says otherwise. (Quay
+// keeps no such entries.)
+func TestTagAsTheEntrySays(t *testing.T) {
+	a, c := plainArena(t), newCast()
+	a.push("org/app:1", c.listOf(func(i int, entry map[string]any) {
+		entry["platform"] = []oci.Platform{{Architecture: "arm64"}, {OS: "linux", Architecture: "unknown"}}[i]
+	}, c.image("amd64=8"), c.image("amd64=9")))
+	for arch, want := range map[string]string{"arm64": "amd64=8", "unknown": "amd64=9"} {
+		platform := oci.Platform{OS: "linux", Architecture: arch}
+		if _, err := a.publisher().Tag(t.Context(), a.ref("org/app:1"), a.refs("org/app:"+arch), publish.TagOptions{Platform: &platform}); err != nil {
+			t.Error(err)
+		}
+		a.means("org/app:"+arch, c.image(want))
+	}
 }
 
 func TestTagAcrossRepositories(t *testing.T) {
