@@ -110,7 +110,7 @@ func (r *run) merge(ctx context.Context, source oci.Ref, from Content, old state
 		if err != nil {
 			return m, err
 		}
-		if !anyEligible(src, knowing) {
+		if !src.Eligible(knowing) {
 			return m, noneChosen(source)
 		}
 		res, err := index.Merge(src, dst, knowing)

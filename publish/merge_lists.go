@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/quaymaster/quaymaster/backend/registry"
@@ -94,7 +93,7 @@ func (o MergeOptions) refuses(source oci.Ref, from Content) error {
 	switch {
 	case err != nil:
 		return oci.Wrap(err, "read the list of", source.String(), from.Desc)
-	case len(list.Unsaid()) == 0 && !anyEligible(list, o.index()):
+	case len(list.Unsaid()) == 0 && !list.Eligible(o.index()):
 		return noneChosen(source)
 	}
 	return nil
@@ -151,32 +150,4 @@ func digests(entries []oci.Descriptor) map[oci.Digest]bool {
 		set[d.Digest] = true
 	}
 	return set
-}
-
-// anyEligible reports whether o takes any image of list.
-func anyEligible(list *index.Index, o index.Options) bool {
-	return o.Eligible == nil || slices.ContainsFunc(list.Entries, func(d oci.Descriptor) bool {
-		p, ok := entryPlatform(d, o.Platforms) // the zero Platform if nobody knows
-		_, about := index.Attests(d)
-		return (ok || !about) && o.Eligible(p)
-	})
-}
-
-// entryPlatform gives the platform of an image in a list: what the entry says, or
-// else known; false if nobody knows, and for attestations.
-func entryPlatform(d oci.Descriptor, known map[oci.Digest]oci.Platform) (oci.Platform, bool) {
-	if _, about := index.Attests(d); about {
-		return oci.Platform{}, false
-	}
-	if p, ok := known[d.Digest]; ok {
-		return index.Normalize(p), true
-	}
-	if d.Platform == nil || d.Platform.Architecture == "" || d.Platform.Architecture == "unknown" {
-		return oci.Platform{}, false
-	}
-	p := *d.Platform
-	if p.OS == "" {
-		p.OS = "linux" // as package index takes it
-	}
-	return index.Normalize(p), true
 }
