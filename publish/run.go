@@ -28,6 +28,7 @@ type run struct {
 	mu       sync.Mutex
 	repos    map[string]*registry.Repository // by side and name
 	guards   map[string]guarded              // by the tag that they keep the old meaning of
+	guarded  int                             // tags of guards that were begun
 	children map[string]bool                 // manifests that were asked for, by repository and digest
 	mute     map[string]bool                 // repositories that Quay's API shows nothing of
 	gone     map[string]bool                 // repositories that weren't there when the run began

@@ -190,6 +190,26 @@ func TestGuardOld(t *testing.T) {
 	}
 }
 
+// A guard that couldn't be written guards nothing: who tries again gets another.
+func TestGuardOldIsTriedAgain(t *testing.T) {
+	onStages(t, func(p *stage) {
+		p.push("a:1", oldIndex)
+		p.push("a", newIndex)
+		pub := p.publisher()
+		pub.GuardOld = true
+		r := begun(t, pub, "push")
+		p.shut(on("PUT", "-1", status(403, "DENIED"))) // rollback-RUN-1
+		if err := p.put(r, "a:1", content(newIndex)); !errors.Is(err, oci.ErrDenied) {
+			t.Errorf("got %v", err)
+		}
+		p.want(tags{"a:1": &oldIndex})
+		if err := p.put(r, "a:1", content(newIndex)); err != nil {
+			t.Error(err)
+		}
+		p.want(tags{"a:1": &newIndex, "a:rollback-" + r.name + "-1": nil, "a:rollback-" + r.name + "-2": &oldIndex})
+	})
+}
+
 // Quay lets signatures end with the last tag of what they sign. A rollback takes
 // the tag alone.
 func TestRollbackKeepsSignaturesThatWereThere(t *testing.T) {

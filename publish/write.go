@@ -214,8 +214,9 @@ func (r *run) guardOld(ctx context.Context, ref oci.Ref, from state) error {
 	r.mu.Lock()
 	_, there := r.guards[key]
 	guard := guarded{ref, from}
-	guard.ref.Tag = fmt.Sprintf("rollback-%s-%d", r.name, len(r.guards)+1)
 	if !there {
+		r.guarded++
+		guard.ref.Tag = fmt.Sprintf("rollback-%s-%d", r.name, r.guarded)
 		r.guards[key] = guard
 	}
 	r.mu.Unlock()
@@ -224,8 +225,13 @@ func (r *run) guardOld(ctx context.Context, ref oci.Ref, from state) error {
 	}
 	// Nobody else has such a name, which is as good as a proof.
 	err := r.journal.Snapshot(guard.ref.Tagged(), journal.State{Absent: true}, nil)
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.put(ctx, guard.ref, state{Absent: true}, from.Content)
 	}
-	return r.put(ctx, guard.ref, state{Absent: true}, from.Content)
+	if err != nil { // who tries again needs another
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.guards, key)
+	}
+	return err
 }
