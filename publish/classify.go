@@ -52,7 +52,7 @@ func (s *push) requireAll(ctx context.Context) error {
 	if s.opt.RequireExistsIn == "" {
 		return nil
 	}
-	return s.eachDest(ctx, func(ctx context.Context, d *pushDest) error {
+	return s.eachDest(ctx, func(ctx context.Context, _ *pushItem, d *pushDest) error {
 		ref, err := requiredRef(s.opt.RequireExistsIn, d.Destination)
 		if err != nil {
 			return err

@@ -51,6 +51,27 @@ func (r *run) companions(ctx context.Context, from oci.Ref, contents []Content, 
 	return changes, err
 }
 
+// addAlong gives all with more, the changes of companions: each once, though they were
+// looked for again, because their tag moved or several tags get the same. What was done
+// for one before counts, unless more was done since.
+func addAlong(all, more []Change) []Change {
+	at := make(map[string]int, len(all))
+	for i, c := range all {
+		at[c.Reference] = i
+	}
+	for _, c := range more {
+		i, again := at[c.Reference]
+		switch {
+		case !again:
+			all = append(all, c)
+		case c.Status != Unchanged:
+			c.Old, c.Bytes = all[i].Old, c.Bytes+all[i].Bytes
+			all[i] = c
+		}
+	}
+	return all
+}
+
 // finder gives who looks for companions in the repository of from: the same all
 // run long, so that its tags are listed once, and nothing is asked twice.
 func (r *run) finder(from oci.Ref) (*companion.Finder, error) {

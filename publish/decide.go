@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/quaymaster/quaymaster/index"
 	"github.com/quaymaster/quaymaster/oci"
@@ -29,14 +30,19 @@ func (s *push) decide(i *pushItem, dest oci.Ref, old state) (workflow, aim, erro
 	case old.Absent:
 		return simple, to, nil
 	case i.kind != Multiarch && !(promote && i.kind == Single && !fromList):
-		if oldList && !fromList {
-			lost, err := index.Parse(old.Desc.MediaType, old.Raw)
-			if err != nil {
-				return simple, to, oci.Wrap(err, "read the list of", dest.Tagged(), old.Desc)
-			}
+		if !oldList {
+			return simple, to, nil
+		}
+		lost, err := index.Parse(old.Desc.MediaType, old.Raw)
+		switch {
+		case err != nil:
+			err = oci.Wrap(err, "read the list of", dest.Tagged(), old.Desc)
+		case fromList:
+			err = s.displace(i, dest, lost, &to)
+		default:
 			to.overwrite(i.Source, dest, lost)
 		}
-		return simple, to, nil
+		return simple, to, err
 	case !oldList && !promote:
 		to.Warnings = append(to.Warnings, fmt.Sprintf("%s doesn't have a manifest list: it is overwritten", dest.Tagged()))
 		return simple, to, nil
@@ -70,22 +76,39 @@ func (s *push) compare(i *pushItem, dest oci.Ref, old state, to aim) (workflow, 
 	return merging, to, nil
 }
 
-// decideAll decides for all tags that were looked at.
-func (s *push) decideAll() {
-	for _, i := range s.items {
-		for _, d := range i.dests {
-			if len(i.errs) > 0 || d.err != nil {
-				continue
-			}
-			d.flow, d.aim, d.err = s.decide(i, d.Ref, d.old)
-			if d.err != nil {
-				s.failed(i, d.err)
-			}
-			if d.flow != merging && !s.p.GuardOld {
-				d.old.Raw = nil // of thousands of tags; nobody reads it again
-			}
+// displace says in to what is lost where a list that isn't to be merged takes the place
+// of lost.
+func (s *push) displace(i *pushItem, dest oci.Ref, lost *index.Index, to *aim) error {
+	src, err := index.Parse(i.from.Desc.MediaType, i.from.Raw)
+	if err != nil {
+		return oci.Wrap(err, "read the list of", i.Source.String(), i.from.Desc)
+	}
+	has := map[string]bool{}
+	for _, d := range src.Entries {
+		if d.Platform != nil {
+			has[index.Key(*d.Platform, s.opt.StrictOSVersion)] = true
 		}
 	}
+	only := &index.Index{}
+	for _, d := range lost.Entries {
+		if d.Platform == nil || !has[index.Key(*d.Platform, s.opt.StrictOSVersion)] {
+			only.Entries = append(only.Entries, d)
+		}
+	}
+	if names := to.drop(only); len(names) > 0 {
+		to.Warnings = append(to.Warnings, fmt.Sprintf("%s isn't merged: it takes the place of the list that %s is, which alone has %s", i.Source.String(), dest.Tagged(), strings.Join(names, ", ")))
+	}
+	return nil
+}
+
+// settle decides for the tag d, which was looked at, and lets go of what nobody reads
+// again: there may be thousands of tags.
+func (s *push) settle(i *pushItem, d *pushDest) (err error) {
+	d.flow, d.aim, err = s.decide(i, d.Ref, d.old)
+	if d.flow != merging && !s.p.GuardOld {
+		d.old.Raw = nil
+	}
+	return err
 }
 
 // aimAt gives what the tag d is to mean, now that it means old, and brings what that
@@ -111,6 +134,6 @@ func (s *push) aimAt(ctx context.Context, i *pushItem, d *pushDest, old state) (
 		contents = append([]Content{alone(i.from.Desc.Digest)}, contents...)
 	}
 	along, err := s.companions(ctx, i.Source, append(contents, d.repo.copied...), d.Ref)
-	d.repo.along = append(d.repo.along, along...)
+	d.repo.along = addAlong(d.repo.along, along)
 	return m.aim, err
 }

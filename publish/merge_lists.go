@@ -51,7 +51,12 @@ func (r *run) lists(ctx context.Context, source oci.Ref, from Content, old state
 
 // overwrite says what is lost where a single image takes the place of lost.
 func (a *aim) overwrite(source, dest oci.Ref, lost *index.Index) {
-	var names []string
+	names := a.drop(lost)
+	a.Warnings = append(a.Warnings, fmt.Sprintf("%s is a single image: it takes the place of the list that %s is, of %s", source.String(), dest.Tagged(), strings.Join(names, ", ")))
+}
+
+// drop enters the platforms of lost as dropped, and gives their names.
+func (a *aim) drop(lost *index.Index) (names []string) {
 	for _, d := range lost.Entries {
 		if _, about := index.Attests(d); about || d.Platform == nil {
 			continue
@@ -60,7 +65,7 @@ func (a *aim) overwrite(source, dest oci.Ref, lost *index.Index) {
 		names = append(names, name)
 		a.Platforms = append(a.Platforms, Platform{Platform: name, Action: string(index.Dropped), Old: d.Digest})
 	}
-	a.Warnings = append(a.Warnings, fmt.Sprintf("%s is a single image: it takes the place of the list that %s is, of %s", source.String(), dest.Tagged(), strings.Join(names, ", ")))
+	return names
 }
 
 // chosen returns an error unless opt selects the platform of the single image from.

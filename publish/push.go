@@ -54,7 +54,7 @@ func (opt PushOptions) check(plan *Plan) error {
 	}
 	var dests []oci.Ref
 	var denied []error
-	taken := map[oci.Ref]bool{}
+	taken, looked := map[oci.Ref]bool{}, map[string]bool{}
 	for _, item := range plan.Items {
 		before := len(dests)
 		for _, d := range item.Dests {
@@ -63,9 +63,14 @@ func (opt PushOptions) check(plan *Plan) error {
 			}
 			taken[d.Ref] = true
 			dests = append(dests, d.Ref)
+			if looked[d.Name()] {
+				continue
+			}
+			looked[d.Name()] = true
 			for _, glob := range opt.Deny {
 				if fnmatch.Match(glob, d.Name()) || fnmatch.Match(glob, d.Repository) {
-					denied = append(denied, oci.Refuse(fmt.Sprintf("item %d: %s is denied by %q", item.number, d.Ref, glob)))
+					denied = append(denied, oci.Refuse(fmt.Sprintf("item %d: %s is denied by %q", item.number, d.Name(), glob)))
+					break
 				}
 			}
 		}
@@ -190,10 +195,6 @@ func (s *push) work(ctx context.Context) error {
 			return s.errors(ctx)
 		}
 	}
-	s.decideAll()
-	if s.stops() {
-		return s.errors(ctx)
-	}
 	if err := s.bring(ctx, going); err != nil {
 		return errors.Join(s.errors(ctx), err)
 	}
@@ -279,30 +280,37 @@ func (s *push) stops() bool {
 }
 
 // readAll looks at all tags, and proveAll at those that only who may push can tell
-// to be absent: on Quay that creates repositories, so all others are read before.
+// to be absent: on Quay that creates repositories, so all others are read before. What
+// becomes of a tag is decided at once.
 func (s *push) readAll(ctx context.Context) error {
-	return s.eachDest(ctx, func(ctx context.Context, d *pushDest) error {
+	return s.eachDest(ctx, func(ctx context.Context, i *pushItem, d *pushDest) error {
 		old, known, err := s.read(ctx, d.Ref)
 		if s.p.DryRun && errors.Is(err, oci.ErrDenied) {
 			s.p.warn(fmt.Sprintf("%s: taken for a new tag, which only a real run can tell", d.Tagged()))
 			old, known, err = state{Absent: true}, true, nil
 		}
 		d.old, d.hidden = old, !known && err == nil
-		return err
-	})
-}
-
-func (s *push) proveAll(ctx context.Context) error {
-	return s.eachDest(ctx, func(ctx context.Context, d *pushDest) (err error) {
-		if d.hidden {
-			d.old, err = s.prove(ctx, d.Ref)
+		if err == nil && known {
+			err = s.settle(i, d)
 		}
 		return err
 	})
 }
 
+func (s *push) proveAll(ctx context.Context) error {
+	return s.eachDest(ctx, func(ctx context.Context, i *pushItem, d *pushDest) (err error) {
+		if !d.hidden {
+			return nil
+		}
+		if d.old, err = s.prove(ctx, d.Ref); err != nil {
+			return err
+		}
+		return s.settle(i, d)
+	})
+}
+
 // eachDest is each for the tags of items that haven't failed.
-func (s *push) eachDest(ctx context.Context, do func(context.Context, *pushDest) error) error {
+func (s *push) eachDest(ctx context.Context, do func(context.Context, *pushItem, *pushDest) error) error {
 	var g errgroup.Group
 	g.SetLimit(s.atOnce())
 	for _, i := range s.items {
@@ -317,7 +325,7 @@ func (s *push) eachDest(ctx context.Context, do func(context.Context, *pushDest)
 				break
 			}
 			g.Go(safely(func() error {
-				if err := do(ctx, d); err != nil && ctx.Err() == nil {
+				if err := do(ctx, i, d); err != nil && ctx.Err() == nil {
 					d.err = err
 					s.failed(i, err)
 				}

@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,9 +32,10 @@ func TestPushRefusals(t *testing.T) {
 		s.opt.Deny = []string{"org/secret-*", s.to.host + "/org/x?"}
 		s.from.on(nil)
 		s.to.on(nil)
-		_, err := s.push("src/a:1 > secret-a:1 xy:2 a:1")
-		if !errors.Is(err, oci.ErrRefused) || !strings.Contains(err.Error(), "secret-a:1") || !strings.Contains(err.Error(), "xy:2") || strings.Contains(err.Error(), "org/a:1") {
-			t.Errorf("got %v, want two refused", err)
+		_, err := s.push("src/a:1 > secret-a:1,2,3 xy:2 a:1", "src/b:1 > secret-a:4")
+		want := fmt.Sprintf("item 1: %[1]s/org/secret-a is denied by \"org/secret-*\"\nitem 1: %[1]s/org/xy is denied by \"%[1]s/org/x?\"", s.to.host)
+		if !errors.Is(err, oci.ErrRefused) || err.Error() != want {
+			t.Errorf("got %v, want two refused, each once", err)
 		}
 		if len(s.from.requests())+len(s.to.requests()) != 0 {
 			t.Error("something was asked")

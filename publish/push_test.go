@@ -2,8 +2,10 @@ package publish_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/quaymaster/quaymaster/internal/imagetest"
@@ -169,6 +171,7 @@ func TestPushWorkflows(t *testing.T) {
 		outcome string
 		entries string // of the first tag, afterwards; "" for the item's bytes
 		warning string
+		silent  bool // there are no warnings
 	}{
 		{name: "A24 a source image", kind: "source", item: func(c *cast) imagetest.Image { return c.image("amd64=1") },
 			tags: "latest-test-tag,1.0", want: publish.SourceImage, outcome: "pushed pushed"},
@@ -203,11 +206,13 @@ func TestPushWorkflows(t *testing.T) {
 		// The old pusher asked for a list only. A source image was taken as it is whether
 		// the answer was another type or 404; ours asks once, for all types.
 		{name: "A32 a source image that is a list", kind: "source", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.old()} },
-			tags: "latest-test-tag", want: publish.SourceImage, outcome: "pushed"},
+			tags: "latest-test-tag", want: publish.SourceImage, outcome: "pushed", warning: "which alone has linux/armhfp, linux/amd64"},
 		{name: "A32 no list", item: func(c *cast) imagetest.Image { return c.image("arm64=1") }, tags: "x", want: publish.Single, outcome: "pushed"},
 		{name: "A32 a list", item: (*cast).fresh, tags: "x", want: publish.Multiarch, outcome: "pushed"},
 		{name: "the plan says single", kind: "single", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.old()} },
-			tags: "x", want: publish.Single, outcome: "pushed"},
+			tags: "x", want: publish.Single, outcome: "pushed", warning: "which alone has linux/armhfp, linux/amd64"},
+		{name: "the plan says single, and nothing is lost", kind: "single", item: (*cast).fresh, dest: func(c *cast) []imagetest.Image { return []imagetest.Image{c.list("arm64=1111", "s390x=1")} },
+			tags: "x", want: publish.Single, outcome: "pushed", silent: true},
 	}
 	for _, docker := range []bool{true, false} {
 		family := "A35 OCI " // which the old pusher took for single images
@@ -246,6 +251,9 @@ func TestPushWorkflows(t *testing.T) {
 					}
 					if tt.warning != "" {
 						warned(t, r, tt.warning)
+					}
+					if c := r.Items[0].Changes[0]; tt.silent && len(c.Warnings)+len(c.Platforms) > 0 {
+						t.Errorf("warned %q of %v", c.Warnings, c.Platforms)
 					}
 					s.to.on(nil)
 					s.is(s.mustPush(line), strings.Join(unchanged(want), ", "))
@@ -304,6 +312,33 @@ func TestMergeBringsChildrenFirst(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// Companions of tags in one repository are reported once, also where a tag moved
+// meanwhile, so that they were looked for again.
+func TestPushReportsCompanionsOnce(t *testing.T) {
+	staged(t, func(t *testing.T, s *stage) {
+		sig := strings.Replace(string(s.cast.image("arm64=6666").Desc.Digest), ":", "-", 1) + ".sig"
+		s.from.push("src/a:1", s.cast.fresh())
+		s.from.push("src/a:"+sig, s.cast.image("amd64=sig"))
+		s.to.push("org/a:1", s.cast.old())
+		s.to.push("org/a:2", s.cast.old())
+		var once sync.Once
+		s.to.on(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, "/manifests/1") {
+				once.Do(func() { s.to.push("org/a:1", s.cast.list("arm64=1111", "riscv64=9999")) })
+			}
+			return false
+		})
+		r := s.mustPush("src/a:1 > a:1,2")
+		var got []string
+		for _, c := range r.Items[0].Changes {
+			got = append(got, fmt.Sprintf("%s %s %d", strings.TrimPrefix(c.Reference, s.to.host+"/org/a:"), c.Status, c.Attempts))
+		}
+		if want := []string{sig + " pushed 1", "1 merged 2", "2 merged 1"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	})
 }
 
