@@ -89,11 +89,11 @@ func (p *progress) changed(e publish.Event) {
 
 // undoing says that from now on the run is taken back, which counts anew.
 func (p *progress) undoing() {
+	p.app.sayf("Undoing what was changed")
 	p.mu.Lock()
 	p.phase, p.began, p.moved, p.now = "Undoing", time.Now(), 0, ""
 	p.mu.Unlock()
 	p.advance(0, counts{}, "")
-	p.app.sayf("Undoing what was changed")
 }
 
 // advance notes how far the run is, and what it works on unless that is "".
