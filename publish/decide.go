@@ -104,7 +104,9 @@ func (s *push) displace(i *pushItem, dest oci.Ref, lost *index.Index, to *aim) e
 // settle decides for the tag d, which was looked at, and lets go of what nobody reads
 // again: there may be thousands of tags.
 func (s *push) settle(i *pushItem, d *pushDest) (err error) {
-	d.flow, d.aim, err = s.decide(i, d.Ref, d.old)
+	if d.flow, d.aim, err = s.decide(i, d.Ref, d.old); err == nil && d.flow == simple {
+		err = s.opt.Guard.fits(d.Ref, d.aim.Desc.Digest)
+	}
 	if d.flow != merging && !s.p.GuardOld {
 		d.old.Raw = nil
 	}

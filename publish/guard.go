@@ -24,7 +24,9 @@ type Guard struct {
 	// "" is no guard.
 	Template string
 	// Expire is how long the second tag is kept, where the registry is a Quay whose
-	// API may be used; elsewhere it stays until somebody deletes it. 0 is for ever.
+	// API may be used; elsewhere it stays until somebody deletes it. 0 is for ever. One
+	// that is there already, by its {digest}, and would go sooner is kept longer, which
+	// no rollback takes back.
 	Expire time.Duration
 }
 
@@ -58,6 +60,16 @@ func (g Guard) tag(of string, d oci.Digest, now time.Time) (string, error) {
 	return text, nil
 }
 
+// fits returns an error matching [oci.ErrUsage] if there can be no guard tag of d for
+// dest: not all digests are as long as what check takes them for.
+func (g Guard) fits(dest oci.Ref, d oci.Digest) error {
+	if g.Template == "" {
+		return nil
+	}
+	_, err := g.tag(dest.Tag, d, time.Now())
+	return err
+}
+
 // guardTries is how many names a guard tag is tried under: two digests may want one
 // in the same second.
 const guardTries = 5
@@ -88,6 +100,7 @@ func (r *run) guardTag(ctx context.Context, dest oci.Ref, to Content, g Guard, c
 		switch {
 		case old.digest() == to.Desc.Digest:
 			change.Old, change.Status = old.digest(), Unchanged
+			r.prolongGuard(ctx, ref, g, change)
 			return nil
 		case !old.Absent:
 			continue // another digest is kept by that name
@@ -104,6 +117,29 @@ func (r *run) guardTag(ctx context.Context, dest oci.Ref, to Content, g Guard, c
 		return r.expireGuard(ctx, ref, g, change)
 	}
 	return fmt.Errorf("%s and the names after it are taken", change.Reference)
+}
+
+// planGuard says what guard would do. The time of a tag that isn't written yet is nobody's
+// to know: its name has {timestamp}.
+func (r *run) planGuard(ctx context.Context, dest oci.Ref, to Content, g Guard) (Change, error) {
+	change := Change{Status: Planned, New: to.Desc.Digest, Companion: "guard"}
+	if err := g.fits(dest, to.Desc.Digest); err != nil {
+		return change, err
+	}
+	ref := dest
+	ref.Tag = strings.NewReplacer("{tag}", dest.Tag, "{digest}", to.Desc.Digest.Encoded()).Replace(g.Template)
+	change.Reference = ref.Tagged()
+	if strings.Contains(g.Template, "{timestamp}") {
+		return change, nil
+	}
+	old, err := r.snapshot(ctx, ref)
+	if err != nil && !errors.Is(err, oci.ErrDenied) { // what can't be told counts as absent, as of the tag itself
+		return change, err
+	}
+	if change.Old = old.digest(); change.Old == change.New {
+		change.Status = Unchanged
+	}
+	return change, nil
 }
 
 // unguard takes away the guard tag that kept is about, where the run wrote it: dest is
@@ -135,3 +171,27 @@ func (r *run) expireGuard(ctx context.Context, ref oci.Ref, g Guard, change *Cha
 	_, err := client.ChangeExpiration(ctx, ref.Repository, ref.Tag, time.Now().Add(g.Expire))
 	return err
 }
+
+// prolongGuard sees to it that the guard tag ref, which is there already, stays as long as
+// g asks for. It warns where that can't be told: the tag keeps what it is to keep for now.
+func (r *run) prolongGuard(ctx context.Context, ref oci.Ref, g Guard, change *Change) {
+	client := r.p.quay(ref.Registry)
+	if client == nil {
+		return
+	}
+	var until time.Time // never
+	if g.Expire > 0 {
+		until = time.Now().Add(g.Expire)
+	}
+	tag, err := client.Tag(ctx, ref.Repository, ref.Tag)
+	if err == nil && !tag.End.IsZero() && (until.IsZero() || tag.End.Before(until.Add(-guardSlack))) {
+		_, err = client.ChangeExpiration(ctx, ref.Repository, ref.Tag, until)
+	}
+	if err != nil {
+		change.Warnings = append(change.Warnings, fmt.Sprintf("it may go away sooner than it is to: %v", err))
+	}
+}
+
+// guardSlack is what a guard tag may go away too early: tags that share one needn't each
+// set its end anew.
+const guardSlack = time.Minute

@@ -126,6 +126,9 @@ func (r *run) merge(ctx context.Context, source oci.Ref, from Content, old state
 	if m.Desc.Digest == old.digest() {
 		return m, nil // nothing will be written, so nothing need be there
 	}
+	if err := opt.Guard.fits(dest, m.Desc.Digest); err != nil {
+		return m, err
+	}
 	m.brought, err = r.bring(ctx, source, dest, entries, ours)
 	m.Bytes = m.bytes
 	return m, err

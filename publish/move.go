@@ -58,6 +58,13 @@ func (r *run) move(ctx context.Context, dest oci.Ref, old state, guard Guard, de
 			}
 			return append(along, change), nil
 		case r.p.DryRun:
+			if guard.Template != "" && change.New != "" {
+				kept, err := r.planGuard(ctx, dest, to.Content, guard)
+				if err != nil {
+					return fail(err)
+				}
+				along = append(along, kept)
+			}
 			change.Status = Planned
 			return append(along, change), nil
 		}

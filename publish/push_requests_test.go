@@ -164,8 +164,11 @@ func TestPushDryRun(t *testing.T) {
 			t.Errorf("got %v, want what is wrong with the third item", err)
 		}
 		s.is(r, "org/a:1 planned, org/a:2 planned, org/new:1 planned, org/b:1 unchanged, org/c:1 failed")
-		if got, want := actions(r.Items[0].Changes[0]), "replaced arm64, replaced ppc64le, added s390x, kept arm/v7, kept amd64"; !sameWords(got, want) && !strings.Contains(got, "kept amd64") {
+		if got, want := actions(r.Items[0].Changes[1]), "replaced arm64, replaced ppc64le, added s390x, kept arm/v7, kept amd64"; !sameWords(got, want) && !strings.Contains(got, "kept amd64") {
 			t.Errorf("the merge is planned as %q", got)
+		}
+		if got := guards(r); len(got) != 3 || got[0].Reference != s.to.host+"/org/a:1-{timestamp}" || got[0].Status != publish.Planned {
+			t.Errorf("guard tags are planned as %+v", got)
 		}
 		for _, asked := range s.to.requests("GET ", "HEAD ") {
 			t.Errorf("a dry run asked %s", asked)

@@ -42,6 +42,11 @@ func (p *Publisher) Tag(ctx context.Context, source oci.Ref, dests []oci.Ref, op
 		if err != nil {
 			return err
 		}
+		for _, d := range dests {
+			if err := opt.Guard.fits(d, from.Desc.Digest); err != nil {
+				return err
+			}
+		}
 		olds, err := i.look(ctx, dests...)
 		if err != nil {
 			return err
