@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,16 +12,28 @@ import (
 	"github.com/quaymaster/quaymaster/publish"
 )
 
+// A sharedWriter may be written to by several at once, as stderr may.
+type sharedWriter struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (w *sharedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.Write(p)
+}
+
 // shown runs do with a progress that has no terminal, and gives what it says.
 func shown(t *testing.T, quiet bool, verb, unit string, do func(p *progress)) string {
-	var talk bytes.Buffer
+	var talk sharedWriter
 	synctest.Test(t, func(*testing.T) {
 		a := &app{talk: &talk, quiet: quiet}
 		p := a.newProgress(verb, unit, true)
 		do(p)
 		p.close()
 	})
-	return talk.String()
+	return talk.buf.String()
 }
 
 // beats lets one heartbeat pass.
