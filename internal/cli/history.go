@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -88,10 +87,7 @@ func (a *app) printHistory(rows []meant) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Options = table.OptionsNoBordersAndSeparators
-	t.AppendHeader(table.Row{"FROM", "UNTIL", "DIGEST", "SIZE", ""})
+	var lines []table.Row
 	for _, r := range rows {
 		until, size, how := "-", "-", ""
 		if r.Until != nil {
@@ -103,8 +99,7 @@ func (a *app) printHistory(rows []meant) error {
 		if r.Restored {
 			how = "restored"
 		}
-		t.AppendRow(table.Row{r.From.Format(time.RFC3339), until, r.Digest, size, how})
+		lines = append(lines, table.Row{r.From.Format(time.RFC3339), until, r.Digest, size, how})
 	}
-	_, err := fmt.Fprintln(a.out, t.Render())
-	return err
+	return a.printRows(table.Row{"FROM", "UNTIL", "DIGEST", "SIZE", ""}, lines)
 }

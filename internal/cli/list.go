@@ -110,10 +110,7 @@ func (a *app) printTable(rows []listed) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Options = table.OptionsNoBordersAndSeparators
-	t.AppendHeader(table.Row{"REFERENCE", "DIGEST", "SIZE", "SET"})
+	var lines []table.Row
 	for _, r := range rows {
 		digest, size, set := "-", "-", "-"
 		if r.Digest != nil {
@@ -125,8 +122,18 @@ func (a *app) printTable(rows []listed) error {
 		if r.SetAt != nil {
 			set = r.SetAt.Format(time.RFC3339)
 		}
-		t.AppendRow(table.Row{oneLine(r.Reference), digest, size, set})
+		lines = append(lines, table.Row{oneLine(r.Reference), digest, size, set})
 	}
+	return a.printRows(table.Row{"REFERENCE", "DIGEST", "SIZE", "SET"}, lines)
+}
+
+// printRows prints a table in the look that all have.
+func (a *app) printRows(header table.Row, lines []table.Row) error {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Options = table.OptionsNoBordersAndSeparators
+	t.AppendHeader(header)
+	t.AppendRows(lines)
 	_, err := fmt.Fprintln(a.out, t.Render())
 	return err
 }
