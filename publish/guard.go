@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quaymaster/quaymaster/oci"
@@ -93,6 +94,7 @@ func (r *run) guardTag(ctx context.Context, dest oci.Ref, to Content, g Guard, c
 			return err
 		}
 		change.Reference = ref.Tagged()
+		r.keepers.join(change.Reference)
 		old, err := r.snapshot(ctx, ref)
 		if err != nil {
 			return err
@@ -142,13 +144,14 @@ func (r *run) planGuard(ctx context.Context, dest oci.Ref, to Content, g Guard) 
 	return change, nil
 }
 
-// unguard takes away the guard tag that kept is about, where the run wrote it: dest is
-// not to mean after all what it keeps. It returns what is to be reported of it, nothing
-// where it is gone.
+// unguard takes away the guard tag that kept is about, where the run wrote it for dest
+// alone: dest is not to mean after all what it keeps. It returns what is to be reported
+// of it, nothing where it is gone.
 func (r *run) unguard(ctx context.Context, dest oci.Ref, kept Change) []Change {
-	if kept.Status != Pushed {
+	if kept.Status != Pushed || !r.keepers.leave(kept.Reference) {
 		return []Change{kept}
 	}
+	defer r.keepers.left(kept.Reference)
 	ref := dest
 	ref.Tag = kept.Reference[strings.LastIndexByte(kept.Reference, ':')+1:]
 	if err := r.remove(ctx, ref, state{Content: alone(kept.New)}); err != nil {
@@ -156,6 +159,49 @@ func (r *run) unguard(ctx context.Context, dest oci.Ref, kept Change) []Change {
 		return []Change{kept}
 	}
 	return nil
+}
+
+// keepers counts the tags of a run that each guard tag is for: those of one digest may
+// share it. The zero value is ready.
+type keepers struct {
+	mu    sync.Mutex
+	tags  map[string]int
+	going map[string]chan struct{} // closed once the guard tag was taken away
+}
+
+// join counts one more for guard, once nobody is about to take it away.
+func (k *keepers) join(guard string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for gone := k.going[guard]; gone != nil; gone = k.going[guard] {
+		k.mu.Unlock()
+		<-gone
+		k.mu.Lock()
+	}
+	if k.tags == nil {
+		k.tags, k.going = map[string]int{}, map[string]chan struct{}{}
+	}
+	k.tags[guard]++
+}
+
+// leave reports whether guard was for one tag only. It may be taken away then, and
+// [keepers.left] is to be called.
+func (k *keepers) leave(guard string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.tags[guard] > 1 {
+		return false
+	}
+	k.going[guard] = make(chan struct{})
+	return true
+}
+
+func (k *keepers) left(guard string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.going[guard])
+	delete(k.going, guard)
+	delete(k.tags, guard)
 }
 
 // expireGuard lets the guard tag ref go away in due time.

@@ -34,6 +34,7 @@ type run struct {
 	gone     map[string]bool                 // repositories that weren't there when the run began
 	finders  map[string]*companion.Finder    // by source repository
 	inner    nestedLists                     // lists in lists; they have their own lock
+	keepers  keepers                         // of guard tags; they have their own lock
 
 	events    sync.Mutex // held while Events is called
 	done, all int        // tags, for events

@@ -123,7 +123,8 @@ func (r *run) takeBack(ctx context.Context, report *Report, failed error) (strin
 	return endUndone, failed
 }
 
-// succeeded gives the tags of items that are done, and of nothing that isn't.
+// succeeded gives the tags of items that are done, and of nothing that isn't, apart
+// from guard tags: items may share one.
 func (r *run) succeeded(report *Report) map[string]bool {
 	stay, leave := map[string]bool{}, map[string]bool{}
 	for _, item := range report.Items {
@@ -134,7 +135,7 @@ func (r *run) succeeded(report *Report) map[string]bool {
 		for _, c := range item.Changes {
 			if ok {
 				stay[c.Reference] = true
-			} else {
+			} else if c.Companion != "guard" {
 				leave[c.Reference] = true
 			}
 		}
