@@ -17,7 +17,7 @@ func untold(err error, told []string) error {
 	}
 	said := strings.Split(strings.Join(told, "\n"), "\n")
 	lines := slices.DeleteFunc(strings.Split(err.Error(), "\n"), func(line string) bool {
-		return slices.ContainsFunc(said, func(s string) bool { return strings.Contains(line, s) })
+		return slices.ContainsFunc(said, func(s string) bool { return s != "" && strings.Contains(line, s) })
 	})
 	if len(lines) == 0 {
 		return errors.Join(errReported, err)

@@ -21,6 +21,7 @@ func TestUntold(t *testing.T) {
 		{err: failed, want: []string{"push a: no; push b: no"}},
 		{err: refused, told: []string{"no", "never\x1b"}},
 		{err: refused, told: []string{"no"}, want: []string{"push b: never\uFFFD"}},
+		{err: refused, told: []string{"no\n\n"}, want: []string{"push b: never\uFFFD"}},
 		{err: refused, want: []string{"push a: no", "push b: never\uFFFD"}},
 		{err: oci.Usage("p:1:2: x\np:2:2: y"), want: []string{"p:1:2: x", "p:2:2: y"}},
 	} {
