@@ -118,10 +118,16 @@ func (s *push) settle(i *pushItem, d *pushDest) (err error) {
 func (s *push) aimAt(ctx context.Context, i *pushItem, d *pushDest, old state) (aim, error) {
 	if old.digest() != d.old.digest() {
 		var err error
+		before := d.flow
 		if d.flow, d.aim, err = s.decide(i, d.Ref, old); err != nil {
 			return d.aim, err
 		}
 		d.old = old
+		if before == merging && d.flow != merging { // the tag gets the source whole after all
+			if err := s.accompany(ctx, i, d.repo); err != nil {
+				return d.aim, err
+			}
+		}
 	}
 	if d.flow != merging {
 		return d.aim, nil

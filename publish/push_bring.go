@@ -171,7 +171,7 @@ func (s *push) accompany(ctx context.Context, i *pushItem, repo *pushRepo) error
 		return nil
 	}
 	along, err := s.companions(ctx, i.Source, []Content{i.from}, repo.ref)
-	repo.along = append(repo.along, along...)
+	repo.along = addAlong(repo.along, along)
 	return err
 }
 

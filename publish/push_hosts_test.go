@@ -225,3 +225,26 @@ func TestBytesAreAllReported(t *testing.T) {
 		})
 	}
 }
+
+// A list that was to be merged, and goes out whole since the tag lost its other
+// platforms meanwhile, takes its signature along.
+func TestPushSignsWhatIsWholeAfterAll(t *testing.T) {
+	s := newStage(t, plainArena)
+	s.pub.Companions = true
+	img := s.cast.fresh()
+	s.from.push("src/repo:1", img)
+	tag := "sha256-" + img.Desc.Digest.Encoded() + ".sig"
+	signature := s.cast.image("amd64=signature")
+	s.from.push("src/repo:"+tag, signature)
+	s.to.push("org/repo:1", s.cast.old())
+	var once sync.Once
+	s.to.on(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, "/org/repo/manifests/1") {
+			once.Do(func() { s.to.push("org/repo:1", s.cast.list("arm64=0")) }) // right before the write
+		}
+		return false
+	})
+	s.mustPush("src/repo:1 > repo:1")
+	s.to.means("org/repo:1", img)
+	s.to.means("org/repo:"+tag, signature)
+}
