@@ -66,25 +66,25 @@ func (a *app) publish(ctx context.Context, d deed) error {
 		maps.Copy(facts, d.facts)
 		events.write(d.step+"-error", facts)
 	}
+	var unwritten error // apart from what became of the tags
 	if report != nil {
 		if err == nil && d.event != nil && !d.flags.dryRun {
 			events.write(d.event(report))
 		}
-		if e := a.writeReport(report); e != nil {
-			err = errors.Join(err, e)
-		}
+		unwritten = a.writeReport(report)
 	}
 	events.write("stop", map[string]any{"command": d.command, "failed": err != nil})
-	if e := events.close(); e != nil {
-		err = errors.Join(err, e)
-	}
+	unwritten = errors.Join(unwritten, events.close())
 	if report == nil {
-		return hinted(err)
+		return errors.Join(hinted(err), unwritten)
 	}
-	if e := a.printChanges(report, d.flags.events == "-"); e != nil {
-		return e
+	unwritten = errors.Join(unwritten, a.printChanges(report, d.flags.events == "-"))
+	err = a.published(report, err)
+	if err != nil && unwritten != nil { // err may have been told; this wasn't
+		fmt.Fprintf(a.talk, "Error: %s\n", message(unwritten))
+		return err
 	}
-	return a.published(report, err)
+	return errors.Join(err, unwritten)
 }
 
 // unit is what d's events count.
