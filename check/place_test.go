@@ -159,8 +159,19 @@ func newFar(t *testing.T) *far {
 	return f
 }
 
+// fail lets fault answer where it returns true; nil lets none. Requests that were
+// given up may still be at work.
+func (f *far) fail(fault func(w http.ResponseWriter, r *http.Request) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fault = fault
+}
+
 func (f *far) serve(w http.ResponseWriter, r *http.Request) {
-	if f.fault != nil && f.fault(w, r) {
+	f.mu.Lock()
+	fault := f.fault
+	f.mu.Unlock()
+	if fault != nil && fault(w, r) {
 		return
 	}
 	repo, ref, isBlob := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")

@@ -73,13 +73,13 @@ func TestWhatCannotBeReadIsAnError(t *testing.T) {
 	for _, part := range []string{"/manifests/sha256:", "/blobs/"} {
 		far := newFar(t)
 		src, item := far.add(t, "org/app", image())
-		far.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		far.fail(func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, part) {
 				return false
 			}
 			w.WriteHeader(http.StatusForbidden)
 			return true
-		}
+		})
 		r, err := check.Image(t.Context(), src, item, check.Options{})
 		if !errors.Is(err, oci.ErrDenied) || r.Errors != 0 || !strings.HasPrefix(err.Error(), "check "+item.Ref.String()+": ") {
 			t.Errorf("%s: got %v, %+v", part, err, r)
@@ -93,17 +93,17 @@ func TestALayerThatBreaksOffIsReadAgainByTheNext(t *testing.T) {
 	src, item := far.add(t, "org/app", c)
 	checker := check.New(check.Options{})
 	d := string(c.manifest().Layers[1].Digest)
-	far.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	far.fail(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, d) {
 			return false
 		}
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
-	}
+	})
 	if _, err := checker.Image(t.Context(), src, item); err == nil {
 		t.Fatal("want an error")
 	}
-	far.fault = nil
+	far.fail(nil)
 	if r, err := checker.Image(t.Context(), src, item); err != nil || r.Errors != 0 {
 		t.Errorf("got %v, %+v", err, r)
 	}
@@ -113,12 +113,12 @@ func TestInterrupted(t *testing.T) {
 	far := newFar(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	src, item := far.add(t, "org/app", image())
-	far.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+	far.fail(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/blobs/") {
 			cancel()
 		}
 		return false
-	}
+	})
 	if r, err := check.Image(ctx, src, item, check.Options{}); !errors.Is(err, context.Canceled) || r.Errors != 0 {
 		t.Errorf("got %v, %+v", err, r)
 	}
